@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from drift_edge.attributes import Attribute as Attribute
     from drift_edge.attributes import Attributes as Attributes
-    from drift_edge.engine import Answer as Answer
+    from drift_edge.events import Answer as Answer
     from drift_edge.engine import Drift as Drift
     from drift_edge.errors import DriftError as DriftError
     from drift_edge.events import CancelToken as CancelToken
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Answer": "engine",
+    "Answer": "events",
     "Attribute": "attributes",
     "Attributes": "attributes",
     "CancelToken": "events",

@@ -1,0 +1,479 @@
+"""Drift: the façade that an app embeds. Load a pair, chat, close.
+
+One engine runs one generation at a time: `chat` takes the engine's lock when its first event is asked for and gives
+it back when the iterator ends or is closed. A second thread waits for its turn; the same thread asking again while
+its own iterator is open gets an error, since waiting would never end. The engine is not for use after `fork`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drift_edge.attributes import Attributes
+from drift_edge.conversation import MODES, AnswerIds, Mode, Overflow, Prompts, fit_prompts
+from drift_edge.decoding import Decoder, Generation
+from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
+from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Timings
+from drift_edge.llama.chat import check_messages
+from drift_edge.llama.context import Aborted
+from drift_edge.llama.model import Model
+from drift_edge.llama.template import PLAIN_STOP
+from drift_edge.pair import ModelPair
+from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
+from drift_edge.steering import ContextSettings, Steering
+from drift_edge.weights import check_beta, check_weights, select_active
+
+DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
+DEFAULT_ACTIVE = 7  # Section 3.2
+DEFAULT_CONTEXT = 4_096
+_NO_FUSION: NDArray[np.float64] = np.zeros(0)
+
+
+class Drift:
+    """A loaded pair, ready to chat. Make one with `Drift.load` or `Drift.builtin`.
+
+    Args:
+        pair: the two models; the engine closes them.
+        settings: of the contexts.
+        attributes: the pool; None is Table 5's.
+        n_seq: sequences of the sLM's context to start with (active attributes + 1).
+        load_s: seconds the models took to load, reported with each answer.
+    """
+
+    def __init__(
+        self,
+        pair: ModelPair,
+        settings: ContextSettings,
+        *,
+        attributes: Attributes | None = None,
+        n_seq: int = DEFAULT_ACTIVE + 1,
+        load_s: float = 0.0,
+    ) -> None:
+        self.pair, self.settings, self.load_s = pair, settings, load_s
+        self.attributes = attributes or Attributes.builtin()
+        self._n_seq = n_seq
+        self._llm = settings.make(pair.llm, 1)
+        self._decoder = Decoder(self._llm, pair.n_vocab)
+        self._steering: Steering | None = None
+        self._answers = AnswerIds()
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._closed = False
+        self._told_no_template = False
+
+    # -- life
+
+    @classmethod
+    def load(
+        cls,
+        llm: str | Path,
+        slm: str | Path,
+        *,
+        ctx_size: int | None = None,
+        threads: int | None = None,
+        gpu_layers: int | None = None,
+        slm_gpu_layers: int | None = None,
+        flash_attn: str = "auto",
+        cache_type: str = "f16",
+        attributes: Attributes | None = None,
+        active: int = DEFAULT_ACTIVE,
+    ) -> Drift:
+        """Load the LLM and the sLM and prove that they share a tokenizer.
+
+        Args:
+            llm: GGUF file of the LLM.
+            slm: GGUF file of the small LM; may be the same file, which is then loaded once.
+            ctx_size: tokens of context; None is 4,096 or what the models were trained for, if less.
+            threads: None chooses for each model by its size.
+            gpu_layers: layers of the LLM to offload; None means all, where the build of llama.cpp can.
+            slm_gpu_layers: the same for the sLM.
+            flash_attn: `auto`, `on` or `off`.
+            cache_type: type of the KV caches.
+            attributes: the pool; None is Table 5's.
+            active: how many attributes the sLM's context has room for at once.
+
+        Raises:
+            ModelFileError: a file is missing, damaged or refused by llama.cpp.
+            TokenizerMismatchError: the two do not share a tokenizer.
+            ModelError: no memory for the contexts.
+            UsageError: a setting is out of range.
+        """
+        start = time.perf_counter()
+        if ctx_size is not None and (not isinstance(ctx_size, int) or ctx_size < 16):
+            raise UsageError(f"ctx_size: expected 16 tokens or more, got {ctx_size!r}")
+        llm_model = Model(llm, gpu_layers=gpu_layers)
+        slm_model = llm_model
+        try:
+            if Path(slm).resolve() != Path(llm).resolve():
+                slm_model = Model(slm, gpu_layers=slm_gpu_layers)
+            pair = ModelPair(llm_model, slm_model)
+            trained = min(llm_model.n_ctx_train, slm_model.n_ctx_train)
+            n_ctx = ctx_size or min(DEFAULT_CONTEXT, trained)
+            settings = ContextSettings(n_ctx, threads, flash_attn, cache_type)
+            return cls(pair, settings, attributes=attributes, n_seq=active + 1, load_s=time.perf_counter() - start)
+        except BaseException:
+            slm_model.close()
+            llm_model.close()
+            raise
+
+    @classmethod
+    def builtin(cls, *, ctx_size: int | None = None, attributes: Attributes | None = None) -> Drift:
+        """The built-in pair: small enough to ship, good for trying everything, with little knowledge.
+
+        Raises:
+            ModelError: as `load`.
+        """
+        from drift_edge.models import builtin_pair
+
+        llm, slm = builtin_pair()
+        return cls.load(llm, slm, ctx_size=ctx_size, attributes=attributes)
+
+    def close(self) -> None:
+        """Free everything. Waits for a generation of another thread; ends one of this thread."""
+        if self._owner == threading.get_ident():
+            self._free()
+            return
+        with self._lock:
+            self._free()
+
+    def _free(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._steering is not None:
+            self._steering.close()
+        self._llm.close()
+        self.pair.close()
+
+    def __enter__(self) -> Drift:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        me = threading.get_ident()
+        if self._owner == me:
+            raise DriftError("this thread has another answer of this engine under way: finish or close it first")
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the engine has been closed")
+            self._owner = me
+            try:
+                yield
+            finally:
+                self._owner = None
+
+    # -- chatting
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        weights: Mapping[str, float] | None = None,
+        beta: float = DEFAULT_BETA,
+        active: int = DEFAULT_ACTIVE,
+        steer: Mode = "logits",
+        sampler: SamplerSettings | None = None,
+        seed: int | None = None,
+        attempt: int = 0,
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        overflow: Overflow = "drop",
+        cancel: CancelToken | None = None,
+        measure: bool = False,
+    ) -> Iterator[Event]:
+        """Answer a conversation, as a stream of events: notices, tokens, and one `Finish` at the end.
+
+        Nothing is computed until the first event is asked for, but arguments are checked at once.
+
+        Args:
+            messages: dicts with `role` (system, user, assistant) and `content`; the last is the user's.
+            weights: p_i by attribute; None or empty steers nothing.
+            beta: strength of Eq. 15; smaller steers more.
+            active: how many attributes take part, those with the largest |p_i|.
+            steer: `logits` fuses (Eq. 15), `prompt` puts the sentences of positive attributes into the LLM's system
+                prompt, `off` leaves the LLM alone.
+            sampler: settings of the samplers.
+            seed: makes the answer reproducible; None takes a fresh one, which `Answer.seed` tells.
+            attempt: another number gives another answer for the same seed and turn.
+            max_tokens: most tokens of the answer.
+            stop: texts that end the answer and are not shown.
+            overflow: `drop` leaves out whole oldest turns where the context is full, `error` refuses.
+            cancel: stops the answer from another thread or a signal handler.
+            measure: also measure entropies and the KL divergence from the LLM.
+
+        Raises:
+            UsageError: an argument is out of range, or an attribute unknown.
+            ContextOverflowError: (while iterating) the conversation does not fit.
+            ChatTemplateError, DecodeError, ClosedError: (while iterating) as their names say.
+        """
+        checked = check_messages(messages)
+        beta = check_beta(beta)
+        if steer not in MODES:
+            raise UsageError(f"steer: expected one of {', '.join(MODES)}, got {steer!r}")
+        p = select_active(check_weights(weights or {}, self.attributes), active) if steer != "off" else {}
+        if not isinstance(max_tokens, int) or max_tokens < 1:
+            raise UsageError(f"max_tokens: expected a whole number, 1 or more, got {max_tokens!r}")
+        request = _Request(
+            p,
+            beta,
+            steer,
+            sampler or SamplerSettings(),
+            new_seed() if seed is None else seed,
+            max_tokens,
+            overflow,
+        )
+        return self._chat(checked, request, attempt, tuple(stop), cancel or CancelToken(), measure)
+
+    def complete(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        weights: Mapping[str, float] | None = None,
+        beta: float = DEFAULT_BETA,
+        active: int = DEFAULT_ACTIVE,
+        steer: Mode = "logits",
+        sampler: SamplerSettings | None = None,
+        seed: int | None = None,
+        attempt: int = 0,
+        max_tokens: int = 512,
+        stop: Sequence[str] = (),
+        overflow: Overflow = "drop",
+        cancel: CancelToken | None = None,
+        measure: bool = False,
+    ) -> Answer:
+        """The whole answer at once; arguments and errors as `chat`."""
+        events = self.chat(
+            messages,
+            weights=weights,
+            beta=beta,
+            active=active,
+            steer=steer,
+            sampler=sampler,
+            seed=seed,
+            attempt=attempt,
+            max_tokens=max_tokens,
+            stop=stop,
+            overflow=overflow,
+            cancel=cancel,
+            measure=measure,
+        )
+        for event in events:
+            if isinstance(event, Finish):
+                return event.answer
+        raise DecodeError("the answer ended without its last event")
+
+    def _chat(
+        self,
+        messages: list[dict[str, str]],
+        request: _Request,
+        attempt: int,
+        stop: tuple[str, ...],
+        cancel: CancelToken,
+        measure: bool,
+    ) -> Iterator[Event]:
+        with self._exclusive():
+            start = time.perf_counter()
+            llm = self._llm
+            prompts = self._prompts(messages, request)
+            yield from self._notices(prompts, request)
+            steering = self._prepare_steering(prompts)
+            if steering is not None and steering.fit(len(prompts.attributes)):
+                yield Notice(
+                    "context-rebuilt",
+                    f"the sLM's context was rebuilt with room for {len(prompts.attributes)} attributes",
+                )
+            before = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
+            out = Generation()
+            first = last = start
+            try:
+                self._prefill(prompts, steering, cancel)
+                if stops_plain := self.pair.llm.template_source is None and PLAIN_STOP:
+                    stop = (*stop, stops_plain)
+                for token in self._decoder.generate(
+                    steering,
+                    request.p_over_beta,
+                    settings=request.sampler,
+                    seed=noise_seed(request.seed, _turn(messages), attempt),
+                    max_tokens=request.max_tokens,
+                    stop=stop,
+                    cancel=cancel,
+                    measure=measure,
+                    into=out,
+                ):
+                    last = time.perf_counter()
+                    if len(out.tokens) == 1:
+                        first = last
+                    yield token
+            except Aborted:  # during prefill
+                out.reason = "cancelled"
+            finally:
+                llm.set_abort(None)
+                if steering is not None:
+                    steering.context.set_abort(None)
+            text = out.text + out.held
+            if out.stopped_by is None:
+                self._answers.remember(text, out.tokens)
+            n = len(out.tokens)
+            after = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
+            llm_new, llm_decodes, slm_new, slm_decodes = (b - a for a, b in zip(before, after, strict=True))
+            timings = Timings(
+                load_s=self.load_s,
+                prompt_tokens=len(prompts.llm),
+                prefilled_tokens=llm_new + slm_new,
+                ttft_s=first - start,
+                generated_tokens=n,
+                tokens_per_second=(n - 1) / (last - first) if n > 1 and last > first else 0.0,
+                llm_decodes=llm_decodes,
+                slm_decodes=slm_decodes,
+            )
+            yield Finish(out.held, request.answer(self.pair, text, out, measure, timings))
+
+    def _prompts(self, messages: list[dict[str, str]], request: _Request) -> Prompts:
+        n_ctx = self.settings.n_ctx
+        return fit_prompts(
+            self.pair,
+            self.attributes,
+            messages,
+            request.weights,
+            request.mode,
+            self._answers.by_text,
+            n_ctx=n_ctx,
+            reserve=min(request.max_tokens, n_ctx // 4),
+            overflow=request.overflow,
+        )
+
+    def _notices(self, prompts: Prompts, request: _Request) -> Iterator[Notice]:
+        if not self._told_no_template and self.pair.llm.template_source is None:
+            self._told_no_template = True
+            yield Notice(
+                "no-template",
+                f"{self.pair.llm.path.name} has no chat template: a generic one is used, answers may suffer",
+            )
+        if prompts.dropped:
+            yield Notice("dropped-turns", f"the context is full: the {prompts.dropped} oldest messages were left out")
+        negative = [name for name, p in request.weights.items() if p < 0]
+        if request.mode == "prompt" and negative:
+            yield Notice("negative-weights", f"a prompt cannot push away from {', '.join(negative)}: left out")
+
+    def _prepare_steering(self, prompts: Prompts) -> Steering | None:
+        if not prompts.attributes:
+            return None
+        if self._steering is None:
+            self._steering = Steering(self.pair.slm, self.settings, max(self._n_seq, len(prompts.attributes) + 1))
+        return self._steering
+
+    def _prefill(self, prompts: Prompts, steering: Steering | None, cancel: CancelToken) -> None:
+        self._llm.set_abort(cancel.flag)
+        self._llm.prefill({0: prompts.llm})
+        if steering is not None:
+            steering.prefill(prompts.base, prompts.attributes, cancel.flag)
+
+    def _slm_counts(self) -> tuple[int, int]:
+        if self._steering is None:
+            return 0, 0
+        counters = self._steering.context.counters
+        return counters.prefilled, counters.decodes
+
+    # -- looking inside
+
+    def next_logprobs(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        continuation: Sequence[int] = (),
+        *,
+        weights: Mapping[str, float] | None = None,
+        beta: float = DEFAULT_BETA,
+        active: int = DEFAULT_ACTIVE,
+        steer: Mode = "logits",
+    ) -> NDArray[np.float64]:
+        """Log-probabilities of the next token, before any sampler, at the answer's start and after each given token.
+
+        Args:
+            messages: as in `chat`.
+            continuation: ids the answer begins with; n of them give n + 1 rows.
+            weights, beta, active, steer: as in `chat`.
+
+        Returns:
+            float64 (n + 1, n_vocab): log softmax of Eq. 15's logits.
+
+        Raises:
+            As `chat`.
+        """
+        checked = check_messages(messages)
+        p = select_active(check_weights(weights or {}, self.attributes), active) if steer != "off" else {}
+        request = _Request(p, check_beta(beta), steer, SamplerSettings(), 0, len(continuation) + 1, "error")
+        with self._exclusive():
+            prompts = self._prompts(checked, request)
+            steering = self._prepare_steering(prompts)
+            if steering is not None:
+                steering.fit(len(prompts.attributes))
+            self._prefill(prompts, steering, CancelToken())
+            self._llm.set_abort(None)
+            if steering is not None:
+                steering.context.set_abort(None)
+            rows = np.empty((len(continuation) + 1, self.pair.n_vocab))
+            for i in range(len(rows)):
+                rows[i] = self._decoder.fused(steering, request.p_over_beta)
+                if i < len(continuation):
+                    self._llm.extend([continuation[i]], [0])
+                    if steering is not None:
+                        steering.extend(continuation[i])
+            rows -= rows.max(axis=1, keepdims=True)
+            rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+            return rows
+
+
+class _Request:
+    """The checked arguments of one call."""
+
+    def __init__(
+        self,
+        weights: dict[str, float],
+        beta: float,
+        mode: Mode,
+        sampler: SamplerSettings,
+        seed: int,
+        max_tokens: int,
+        overflow: Overflow,
+    ) -> None:
+        self.weights, self.beta, self.mode = weights, beta, mode
+        self.sampler, self.seed, self.max_tokens, self.overflow = sampler, seed, max_tokens, overflow
+        self.fuses = mode == "logits" and bool(weights)
+        p = np.array(list(weights.values()), np.float64)
+        self.p_over_beta = p / beta if self.fuses else _NO_FUSION
+
+    def answer(self, pair: ModelPair, text: str, out: Generation, measure: bool, timings: Timings) -> Answer:
+        n = len(out.tokens) + (out.reason == "stop" and out.stopped_by is None)  # positions drawn, the end's too
+
+        def mean(total: float) -> float | None:
+            return total / n if measure and n else None
+
+        return Answer(
+            text=text,
+            finish_reason=out.reason,
+            tokens=tuple(out.tokens),
+            seed=self.seed,
+            models={"llm": pair.llm.name, "slm": pair.slm.name},
+            mode=self.mode if self.weights else "off",
+            beta=self.beta if self.fuses else None,
+            weights=self.weights,
+            kl_per_token=mean(out.kl),
+            entropy_llm_bits=mean(out.entropy_llm),
+            entropy_steered_bits=mean(out.entropy_steered),
+            timings=timings,
+        )
+
+
+def _turn(messages: Sequence[Mapping[str, str]]) -> int:
+    return sum(message["role"] == "user" for message in messages)

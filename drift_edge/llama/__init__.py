@@ -1,0 +1,1 @@
+"""The only room that imports llama_cpp; another binding would replace just this."""

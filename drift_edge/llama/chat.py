@@ -1,0 +1,121 @@
+"""From messages to token ids, the same way for every system prompt.
+
+Three rules hold here. Text typed by a person never becomes a control token. An answer that was generated keeps the
+very ids it was generated with, so that the next turn finds them in the cache. A template without a system role gets
+the system text at the head of the first user turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from drift_edge.errors import ChatTemplateError, UsageError
+from drift_edge.llama.model import Model
+from drift_edge.llama.template import Message
+
+ROLES = ("system", "user", "assistant")
+# Private-use characters: no vocabulary holds them as a token, and no template looks for them.
+_MARK = re.compile("\ue0f0(\\d+)\ue0f1")
+_PROBE = "\ue0f2"
+
+
+def check_messages(messages: Sequence[Mapping[str, str]]) -> list[Message]:
+    """A checked copy of `messages`.
+
+    Raises:
+        UsageError: empty, a role or content of the wrong kind, a system message that is not the first, or the last
+            message not the user's; names the message by its index.
+    """
+    checked: list[Message] = []
+    for i, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise UsageError(f"messages[{i}]: expected a dict with 'role' and 'content', got {type(message).__name__}")
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
+            raise UsageError(f"messages[{i}].role: expected one of {', '.join(ROLES)}, got {role!r}")
+        if not isinstance(content, str):
+            raise UsageError(f"messages[{i}].content: expected text, got {type(content).__name__}")
+        if role == "system" and i:
+            raise UsageError(f"messages[{i}]: a system message can only be the first")
+        checked.append({"role": role, "content": content})
+    if not checked or checked[-1]["role"] != "user":
+        found = f"the last is the {checked[-1]['role']}'s" if checked else "there are none"
+        raise UsageError(f"messages: expected the last to be the user's, but {found}")
+    return checked
+
+
+class ChatFormat:
+    """How one model writes a conversation.
+
+    Args:
+        model: its template and vocabulary are used.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @cached_property
+    def has_system_role(self) -> bool:
+        """Whether the template takes a system message and shows it.
+
+        Raises:
+            ChatTemplateError: the template cannot even write a single user turn.
+        """
+        template = self.model.chat_template
+        user = {"role": "user", "content": "Hi"}
+        try:
+            return _PROBE in template.render([{"role": "system", "content": _PROBE}, user])
+        except ChatTemplateError:
+            template.render([user])
+            return False
+
+    def encode(
+        self, messages: Sequence[Message], sentence: str | None, answers: Mapping[str, Sequence[int]]
+    ) -> list[int]:
+        """Token ids of the conversation, up to where the next answer begins.
+
+        Args:
+            messages: checked messages, the user's own system prompt first if there is one.
+            sentence: a base or attribute prompt; it stands behind the user's own system prompt. None adds nothing.
+            answers: ids of answers that were generated, by their text.
+
+        Raises:
+            ChatTemplateError: the template fails on these messages.
+        """
+        messages = self._with_sentence(messages, sentence)
+        model, control = self.model, self.model.control_pattern
+        spliced: list[list[int]] = []
+        marked: list[Message] = []
+        for message in messages:
+            content = message["content"]
+            known = answers.get(content) if message["role"] == "assistant" else None
+            if known is not None:
+                ids = list(known)
+            elif control.search(content) or _MARK.search(content):
+                ids = model.tokenize(content, special=False)
+            else:
+                marked.append(message)
+                continue
+            marked.append({"role": message["role"], "content": f"\ue0f0{len(spliced)}\ue0f1"})
+            spliced.append(ids)
+        parts = _MARK.split(model.chat_template.render(marked))
+        ids = []
+        for i, part in enumerate(parts):  # text, mark, text, mark, ..., text
+            ids += spliced[int(part)] if i % 2 else model.tokenize(part, special=True) if part else []
+        bos = model.special_ids["bos"]
+        if model.adds_bos and (not ids or ids[0] != bos):
+            ids.insert(0, bos)
+        return ids
+
+    def _with_sentence(self, messages: Sequence[Message], sentence: str | None) -> list[Message]:
+        messages = list(messages)
+        own = messages.pop(0)["content"] if messages and messages[0]["role"] == "system" else None
+        system = " ".join(text for text in (own, sentence) if text)
+        if not system:
+            return messages
+        if self.has_system_role:
+            return [{"role": "system", "content": system}, *messages]
+        first = messages[0]
+        return [{"role": first["role"], "content": f"{system}\n\n{first['content']}"}, *messages[1:]]

@@ -1,0 +1,313 @@
+"""Context: n sequences in one llama.cpp context, with a memory of what each sequence holds.
+
+A sequence's tokens are never computed twice: a new prompt keeps the longest common prefix with what is cached, rolls
+the rest back, and extends. One call of `extend` is one `llama_decode`, however many sequences take part.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from llama_cpp import llama_cpp as lib
+from numpy.typing import NDArray
+
+from drift_edge.errors import ClosedError, ContextOverflowError, DecodeError, ModelError, UsageError
+from drift_edge.kernel import AbortFlag
+from drift_edge.llama.library import default_threads
+from drift_edge.llama.model import Model
+
+Logits = NDArray[np.float32]
+
+CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+_ABORTED = 2  # llama_decode's result when the abort callback said so
+
+
+class Aborted(Exception):  # noqa: N818 (control flow inside the engine, not an error of the user's)
+    """Decoding stopped because the abort flag was set; the caches are as before the call, less nothing kept."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a context has computed since it was made.
+
+    Attributes:
+        decodes: calls of `llama_decode` for generated tokens.
+        prefill_decodes: calls of `llama_decode` for prompts.
+        rows: rows of logits asked for.
+        prefilled: prompt tokens computed, over all sequences.
+        reused: prompt tokens found in the caches, over all sequences.
+    """
+
+    decodes: int = 0
+    prefill_decodes: int = 0
+    rows: int = 0
+    prefilled: int = 0
+    reused: int = 0
+
+
+class Context:
+    """`n_seq` sequences of up to `n_ctx` tokens each.
+
+    Args:
+        model: must outlive the context.
+        n_seq: number of sequences; fixed for life.
+        n_ctx: tokens a sequence can hold.
+        n_batch: tokens that go into one decode of a prompt.
+        threads: None chooses by the model's size.
+        flash_attn: `auto`, `on` or `off`.
+        cache_type: type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.
+
+    Raises:
+        UsageError: a setting is unknown or out of range.
+        ModelError: llama.cpp cannot make the context (usually memory).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_seq: int,
+        n_ctx: int,
+        n_batch: int = 512,
+        threads: int | None = None,
+        flash_attn: str = "auto",
+        cache_type: str = "f16",
+    ) -> None:
+        if flash_attn not in FLASH_ATTN:
+            raise UsageError(f"flash_attn: expected one of {', '.join(FLASH_ATTN)}, got {flash_attn!r}")
+        if cache_type not in CACHE_TYPES:
+            raise UsageError(f"cache_type: expected one of {', '.join(CACHE_TYPES)}, got {cache_type!r}")
+        most = int(lib.llama_max_parallel_sequences())
+        if not 1 <= n_seq <= most:
+            raise UsageError(f"n_seq: expected 1 to {most} sequences, got {n_seq}")
+        self.model, self.n_seq, self.n_ctx = model, n_seq, n_ctx
+        self.n_batch = max(n_batch, n_seq)
+        self.threads = threads or default_threads(model.n_bytes)
+        params = lib.llama_context_default_params()
+        params.n_ctx = n_ctx * n_seq
+        params.n_batch = params.n_ubatch = self.n_batch
+        params.n_seq_max = n_seq
+        params.n_threads = params.n_threads_batch = self.threads
+        params.flash_attn_type = FLASH_ATTN[flash_attn]
+        params.type_k = params.type_v = CACHE_TYPES[cache_type]
+        # The prompts differ from the first token on: split caches attend to their own cells alone, a shared
+        # one would mask all the others' (measured: 131-162 ms against 185 for eight rows of a 1B shape).
+        params.kv_unified = n_seq == 1
+        params.swa_full = True  # a sliding window forgets, and what is forgotten cannot be rolled back to
+        params.no_perf = True
+        if hasattr(params, "n_outputs_max"):
+            params.n_outputs_max = n_seq  # else room for n_batch rows of logits would be reserved
+        self._handle: int | None = lib.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            raise ModelError(
+                f"{model.path}: llama.cpp cannot make a context of {n_seq} x {n_ctx:,} tokens; try a smaller "
+                "--ctx-size, fewer attributes (--active) or --cache-type q8_0"
+            )
+        self._memory = lib.llama_get_memory(self._handle)
+        self.counters = Counters()
+        self.tokens: list[list[int]] = [[] for _ in range(n_seq)]
+        self._abort: AbortFlag | None = None
+        self._n_rows = 0
+        self._view: Logits = np.empty((0, model.n_vocab), np.float32)
+        self._address = 0
+        self._make_batch()
+
+    def _make_batch(self) -> None:
+        # The batch's arrays are numpy's, so that they are filled by slices; seq_id points into _seq, one id a token.
+        n = self.n_batch
+        self._token, self._pos, self._seq = (np.zeros(n, np.int32) for _ in range(3))
+        self._wants = np.zeros(n, np.int8)
+        self._one = np.ones(n, np.int32)
+        self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(n, dtype=np.uintp)
+
+        def pointer(array: NDArray[np.generic], kind: type) -> object:
+            return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+
+        id_pointer = ctypes.POINTER(lib.llama_seq_id)
+        self._batch = lib.llama_batch(
+            n_tokens=0,
+            token=pointer(self._token, lib.llama_token),
+            embd=None,
+            pos=pointer(self._pos, lib.llama_pos),
+            n_seq_id=pointer(self._one, ctypes.c_int32),
+            seq_id=pointer(self._seq_pointers, id_pointer),
+            logits=pointer(self._wants, ctypes.c_int8),
+        )
+
+    # -- life
+
+    @property
+    def handle(self) -> int:
+        """llama.cpp's pointer.
+
+        Raises:
+            ClosedError: the context has been closed.
+        """
+        if self._handle is None:
+            raise ClosedError("the context has been closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Free the caches and buffers; views of logits are dead after this."""
+        handle, self._handle = self._handle, None
+        if handle:
+            lib.llama_free(handle)
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # -- cancelling
+
+    def set_abort(self, flag: AbortFlag | None) -> None:
+        """Watch `flag` during decoding. The callback is a C function of the kernel's: no Python runs in it."""
+        if flag is None:
+            lib.llama_set_abort_callback(self.handle, lib.ggml_abort_callback(0), None)
+        else:
+            lib.llama_set_abort_callback(self.handle, lib.ggml_abort_callback(flag.callback), flag.data)
+        self._abort = flag  # keeps the C data alive while llama.cpp holds its address
+
+    # -- caches
+
+    def truncate(self, seq: int, n: int) -> None:
+        """Keep the first `n` tokens of sequence `seq`; the whole sequence is dropped where that cannot be done."""
+        if n >= len(self.tokens[seq]):
+            return
+        if not lib.llama_memory_seq_rm(self._memory, seq, n, -1):
+            lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
+            n = 0
+        del self.tokens[seq][n:]
+
+    def shared_prefix(self, seq: int, tokens: Sequence[int]) -> int:
+        """How many leading tokens of `tokens` sequence `seq` holds already."""
+        n = 0
+        for cached, wanted in zip(self.tokens[seq], tokens, strict=False):
+            if cached != wanted:
+                break
+            n += 1
+        return n
+
+    def prefill(self, prompts: Mapping[int, Sequence[int]]) -> None:
+        """Bring sequences to hold just the given prompts; the logits after each are then at hand.
+
+        All prompts go through together, up to `n_batch` tokens a decode. The last token of every prompt is kept back
+        for one common decode, so that `logits()` has one row a prompt, in the order of `prompts`.
+
+        Args:
+            prompts: token ids by sequence; none may be empty.
+
+        Raises:
+            ContextOverflowError: a prompt is longer than `n_ctx`.
+            Aborted: the abort flag was set; what was computed before stays cached.
+            DecodeError: llama.cpp failed.
+        """
+        todo: dict[int, list[int]] = {}
+        for seq, prompt in prompts.items():
+            if not prompt:
+                raise UsageError("a prompt must have at least one token")
+            if len(prompt) > self.n_ctx:
+                raise ContextOverflowError(
+                    f"the prompt has {len(prompt):,} tokens, the context holds {self.n_ctx:,}; "
+                    "shorten it or raise --ctx-size"
+                )
+            keep = min(self.shared_prefix(seq, prompt), len(prompt) - 1)
+            self.truncate(seq, keep)
+            keep = len(self.tokens[seq])  # a model that cannot roll back has dropped everything
+            self.counters.reused += keep
+            self.counters.prefilled += len(prompt) - keep
+            todo[seq] = list(prompt[keep:])
+        while any(len(rest) > 1 for rest in todo.values()):
+            room, at = self.n_batch, 0
+            taken: dict[int, int] = {}
+            waiting = [seq for seq, rest in todo.items() if len(rest) > 1]
+            for i, seq in enumerate(waiting):
+                n = min(len(todo[seq]) - 1, max(1, (room - at) // (len(waiting) - i)))
+                if at + n > room:
+                    break
+                self._fill(at, seq, todo[seq][:n])
+                taken[seq] = n
+                at += n
+            self._wants[:at] = 0
+            self._decode(at)
+            self.counters.prefill_decodes += 1
+            for seq, n in taken.items():
+                self.tokens[seq] += todo[seq][:n]
+                del todo[seq][:n]
+        self._last([rest[0] for rest in todo.values()], list(todo))
+        self.counters.prefill_decodes += 1
+
+    def extend(self, tokens: Sequence[int], seqs: Sequence[int]) -> None:
+        """Append one token to each of `seqs`, in one `llama_decode`; `logits()` has their rows in this order.
+
+        On a GPU the decode is only queued: ask for `logits()` as late as possible.
+
+        Raises:
+            Aborted: the abort flag was set; nothing was appended.
+            DecodeError: llama.cpp failed, or a sequence is full.
+        """
+        self._last(tokens, seqs)
+        self.counters.decodes += 1
+
+    def _last(self, tokens: Sequence[int], seqs: Sequence[int]) -> None:
+        n = len(seqs)
+        self._token[:n] = tokens
+        self._seq[:n] = seqs
+        self._pos[:n] = [len(self.tokens[seq]) for seq in seqs]
+        self._wants[:n] = 1
+        self._decode(n)
+        for seq, token in zip(seqs, tokens, strict=True):
+            self.tokens[seq].append(token)
+        self._n_rows = n
+        self.counters.rows += n
+
+    def _fill(self, at: int, seq: int, tokens: list[int]) -> None:
+        n, start = len(tokens), len(self.tokens[seq])
+        self._token[at : at + n] = tokens
+        self._seq[at : at + n] = seq
+        self._pos[at : at + n] = range(start, start + n)
+
+    def _decode(self, n: int) -> None:
+        self._n_rows = 0
+        self._batch.n_tokens = n
+        if self._abort is not None and self._abort.is_set():
+            raise Aborted
+        result = lib.llama_decode(self.handle, self._batch)
+        if result == 0:
+            return
+        # Whatever part of the batch was processed is in llama.cpp's memory, but not in ours: take it out.
+        for seq in {int(s) for s in self._seq[:n]}:
+            if not lib.llama_memory_seq_rm(self._memory, seq, len(self.tokens[seq]), -1):
+                lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
+                self.tokens[seq].clear()
+        if result == _ABORTED:
+            raise Aborted
+        reason = {1: "no room in the KV cache", -1: "an invalid batch"}.get(result, f"code {result}")
+        raise DecodeError(f"llama.cpp could not decode {n} tokens: {reason}")
+
+    # -- results
+
+    def logits(self) -> Logits:
+        """Rows of the last `prefill` or `extend`, in the order of its sequences.
+
+        Returns:
+            float32 (rows, n_vocab): a view of llama.cpp's own buffer, valid until the next decode. Waits for the GPU.
+
+        Raises:
+            DecodeError: there was no decode since the last failure.
+        """
+        pointer = lib.llama_get_logits(self.handle)
+        address = ctypes.cast(pointer, ctypes.c_void_p).value if self._n_rows else None
+        if not address:
+            raise DecodeError("no logits: nothing has been decoded yet")
+        if address != self._address or self._view.shape[0] != self._n_rows:
+            buffer = (ctypes.c_float * (self._n_rows * self.model.n_vocab)).from_address(address)
+            self._view = np.frombuffer(buffer, np.float32).reshape(self._n_rows, self.model.n_vocab)
+            self._address = address
+        return self._view

@@ -1,0 +1,214 @@
+"""Model: the weights and the vocabulary of one GGUF file."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from llama_cpp import llama_cpp as lib
+
+from drift_edge.errors import ClosedError, ModelFileError
+from drift_edge.llama import library
+from drift_edge.llama.gguf_header import GGUFHeader, read_header
+from drift_edge.llama.template import CHATML, PLAIN, ChatTemplate
+
+
+class Model:
+    """One GGUF model in memory (mapped), with its vocabulary.
+
+    Args:
+        path: the GGUF file.
+        gpu_layers: layers to offload; None means all where the build of llama.cpp can, else 0.
+        vocab_only: load the vocabulary alone, no weights.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or refused by llama.cpp.
+    """
+
+    def __init__(self, path: str | Path, *, gpu_layers: int | None = None, vocab_only: bool = False) -> None:
+        self.path = Path(path)
+        self.header: GGUFHeader = read_header(self.path)
+        library.start()
+        params = lib.llama_model_default_params()
+        if gpu_layers is None:
+            gpu_layers = -1 if library.supports_gpu() else 0
+        params.n_gpu_layers = gpu_layers
+        params.vocab_only = vocab_only
+        self.offloaded = gpu_layers != 0 and library.supports_gpu()
+        self._handle: int | None = lib.llama_model_load_from_file(str(self.path).encode(), params)
+        if not self._handle:
+            raise ModelFileError(
+                f"{self.path}: llama.cpp cannot load this model (architecture {self.header.architecture!r}); "
+                "its own words are in the log `drift_edge.llama` (--verbose shows it)"
+            )
+        self._vocab = lib.llama_model_get_vocab(self._handle)
+        self.n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
+        if self.n_vocab <= 0:
+            self.close()
+            raise ModelFileError(f"{self.path}: the model has no vocabulary; expected a chat or text model")
+
+    # -- life
+
+    @property
+    def handle(self) -> int:
+        """llama.cpp's pointer.
+
+        Raises:
+            ClosedError: the model has been closed.
+        """
+        if self._handle is None:
+            raise ClosedError(f"{self.path}: the model has been closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Free the weights. Contexts made from the model must be closed before."""
+        handle, self._handle = self._handle, None
+        if handle:
+            lib.llama_model_free(handle)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # -- facts
+
+    @property
+    def name(self) -> str:
+        """`general.name`, or the file's name."""
+        return str(self.header.metadata.get("general.name") or self.path.stem)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits naming this file: SHA-256 of header and size."""
+        return self.header.fingerprint
+
+    @cached_property
+    def n_ctx_train(self) -> int:
+        """Context length the model was trained for, in tokens."""
+        return int(lib.llama_model_n_ctx_train(self.handle))
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Size of all tensors, in bytes."""
+        return int(lib.llama_model_size(self.handle))
+
+    @cached_property
+    def n_params(self) -> int:
+        """Number of parameters."""
+        return int(lib.llama_model_n_params(self.handle))
+
+    @cached_property
+    def description(self) -> str:
+        """llama.cpp's short description, such as `llama 1B Q8_0`."""
+        buffer = ctypes.create_string_buffer(256)
+        lib.llama_model_desc(self.handle, buffer, 256)
+        return buffer.value.decode("utf-8", "replace")
+
+    @cached_property
+    def can_roll_back(self) -> bool:
+        """Whether tokens can be taken out of its cache again: not so for recurrent and hybrid models."""
+        return not (lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle))
+
+    # -- vocabulary
+
+    def token_text(self, token: int) -> bytes:
+        """The vocabulary's entry for `token`, as stored in the file."""
+        return bytes(lib.llama_vocab_get_text(self._vocab, token) or b"")
+
+    def token_attr(self, token: int) -> int:
+        """llama.cpp's attribute bits of `token` (LLAMA_TOKEN_ATTR_*)."""
+        return int(lib.llama_vocab_get_attr(self._vocab, token))
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """Ids of the special tokens; -1 where the vocabulary has none."""
+        v = self._vocab
+        return {
+            "bos": int(lib.llama_vocab_bos(v)),
+            "eos": int(lib.llama_vocab_eos(v)),
+            "eot": int(lib.llama_vocab_eot(v)),
+            "nl": int(lib.llama_vocab_nl(v)),
+            "pad": int(lib.llama_vocab_pad(v)),
+        }
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end an answer (end of turn, end of text, and their kin)."""
+        return frozenset(t for t in range(self.n_vocab) if lib.llama_vocab_is_eog(self._vocab, t))
+
+    @cached_property
+    def control_pattern(self) -> re.Pattern[str]:
+        """Matches the text of any control token (user-defined tokens are plain text to llama.cpp)."""
+        bits = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        texts = (
+            self.token_text(t).decode("utf-8", "replace") for t in range(self.n_vocab) if self.token_attr(t) & bits
+        )
+        longest_first = sorted(filter(None, texts), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of `text`, without BOS or EOS.
+
+        Args:
+            text: any text.
+            special: whether the text of a control token becomes that token.
+        """
+        raw = text.encode("utf-8", "surrogatepass" if _lone_surrogates(text) else "strict")
+        room = len(raw) + 8
+        buffer = (lib.llama_token * room)()
+        n = int(lib.llama_tokenize(self._vocab, raw, len(raw), buffer, room, False, special))
+        if n < 0:
+            buffer = (lib.llama_token * -n)()
+            n = int(lib.llama_tokenize(self._vocab, raw, len(raw), buffer, -n, False, special))
+        return list(buffer[:n])
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Bytes that `token` stands for; control tokens are empty unless `special`."""
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            n = int(lib.llama_token_to_piece(self._vocab, token, buffer, room, 0, special))
+            if n >= 0:
+                return buffer.raw[:n]
+            room = -n
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Text of `tokens`; bytes that are not valid UTF-8 become U+FFFD."""
+        return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
+
+    # -- chat
+
+    @cached_property
+    def template_source(self) -> str | None:
+        """The chat template in the file, or None."""
+        raw = lib.llama_model_chat_template(self.handle, None)
+        return raw.decode("utf-8", "replace") if raw else None
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """The model's own chat template, or the built-in fallback: ChatML where its tokens exist, else plain text.
+
+        Raises:
+            ChatTemplateError: the model's template is too large or not valid.
+        """
+        source = self.template_source
+        if source is None:
+            source = CHATML if self.control_pattern.fullmatch("<|im_end|>") else PLAIN
+        ids = self.special_ids
+        bos, eos = (self.token_text(ids[k]).decode("utf-8", "replace") if ids[k] >= 0 else "" for k in ("bos", "eos"))
+        return ChatTemplate(source, bos=bos, eos=eos, where=self.path.name)
+
+    @cached_property
+    def adds_bos(self) -> bool:
+        """Whether the vocabulary asks for a BOS token in front."""
+        return bool(lib.llama_vocab_get_add_bos(self._vocab)) and self.special_ids["bos"] >= 0
+
+
+def _lone_surrogates(text: str) -> bool:
+    return any("\ud800" <= c <= "\udfff" for c in text)

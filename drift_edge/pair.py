@@ -1,0 +1,106 @@
+"""ModelPair: the LLM and the sLM, and the proof that their tokenizers agree.
+
+Eq. 15 adds logits of the two models token by token, so id w must mean the same token in both. A mismatch is an
+error and never a slice.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from llama_cpp import llama_cpp as lib
+
+from drift_edge.errors import TokenizerMismatchError
+from drift_edge.llama.chat import ChatFormat
+from drift_edge.llama.model import Model
+
+_TYPE_BITS = 0b111111  # unknown, unused, normal, control, user-defined, byte
+_PROBES = (
+    "Hello, world! It's 3.14 o'clock.\n\n\tTabs  and   spaces",
+    "naïve café — 你好，世界 🙂 Ελληνικά русский עברית",
+    "def f(x):\n    return x**2  # 1234567890\r\n",
+)
+
+
+class ModelPair:
+    """Two models proven to share a tokenizer.
+
+    Args:
+        llm: the frozen LLM.
+        slm: the small LM that is prompted with attributes. May be the very same model.
+
+    Raises:
+        TokenizerMismatchError: ids, texts, types or special ids differ; shows the first difference.
+    """
+
+    def __init__(self, llm: Model, slm: Model) -> None:
+        self.llm, self.slm = llm, slm
+        self.n_vocab = shared_vocabulary(llm, slm)
+        self.llm_format = ChatFormat(llm)
+        self.slm_format = self.llm_format if slm is llm else ChatFormat(slm)
+
+    def close(self) -> None:
+        """Free both models."""
+        self.slm.close()
+        self.llm.close()
+
+    def __enter__(self) -> ModelPair:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def real_tokens(model: Model) -> int:
+    """Size of the vocabulary without its padded tail: trailing ids of the type `unused` can never be meant."""
+    n = model.n_vocab
+    while n and model.token_attr(n - 1) & lib.LLAMA_TOKEN_ATTR_UNUSED:
+        n -= 1
+    return n
+
+
+def shared_vocabulary(llm: Model, slm: Model) -> int:
+    """Prove that two vocabularies agree, and return how many ids they share; ids past it are padding in both.
+
+    Raises:
+        TokenizerMismatchError: shows the first difference.
+    """
+    n = real_tokens(llm)
+    if slm is llm:
+        return n
+
+    def refuse(difference: str) -> TokenizerMismatchError:
+        return TokenizerMismatchError(
+            f"the LLM {llm.path.name} and the sLM {slm.path.name} do not share a tokenizer: {difference}. "
+            "Drift adds their logits id by id, so take both from one family (such as Llama-3.1-8B with Llama-3.2-1B)"
+        )
+
+    for key in ("tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.merges"):
+        ours, theirs = llm.header.metadata.get(key), slm.header.metadata.get(key)
+        if ours != theirs:
+            raise refuse(f"{key} is {ours!r} in the LLM and {theirs!r} in the sLM")
+    m = real_tokens(slm)
+    for token in range(min(n, m)):
+        ours, theirs = llm.token_text(token), slm.token_text(token)
+        if ours != theirs:
+            raise refuse(f"token {token} is {_show(ours)} in the LLM and {_show(theirs)} in the sLM")
+        kind, other = llm.token_attr(token) & _TYPE_BITS, slm.token_attr(token) & _TYPE_BITS
+        if kind != other:
+            raise refuse(f"token {token} {_show(ours)} has type bits {kind:#x} in the LLM and {other:#x} in the sLM")
+    if n != m:
+        longer, which = (llm, "LLM") if n > m else (slm, "sLM")
+        token = min(n, m)
+        raise refuse(
+            f"only the {which} has token {token}, {_show(longer.token_text(token))} ({n:,} against {m:,} tokens)"
+        )
+    for name, token in llm.special_ids.items():
+        if name in ("bos", "eos", "eot") and slm.special_ids[name] != token:
+            raise refuse(f"the {name} id is {token} in the LLM and {slm.special_ids[name]} in the sLM")
+    for probe in _PROBES:  # merges and pre-tokenizer rules show only in use
+        if llm.tokenize(probe, special=False) != slm.tokenize(probe, special=False):
+            raise refuse(f"they split {probe!r} differently")
+    return n
+
+
+def _show(text: bytes) -> str:
+    return repr(text.decode("utf-8", "replace"))

@@ -1,0 +1,109 @@
+"""Steering: the sLM's k+1 sequences, one for the base prompt and one for each active attribute, kept in step.
+
+The term that Eq. 15 adds to the LLM's logits is `sum_i p_i/beta (h_i - h_base)`; here the rows h_base, h_1..h_k are
+made, all with one `llama_decode` per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from drift_edge.kernel import AbortFlag
+from drift_edge.llama.context import Context, Logits
+from drift_edge.llama.model import Model
+
+BASE = 0  # the base prompt's sequence
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSettings:
+    """Settings that every context of an engine shares.
+
+    Attributes:
+        n_ctx: tokens a sequence can hold.
+        threads: None chooses by the model's size.
+        flash_attn: `auto`, `on` or `off`.
+        cache_type: type of the KV cache.
+    """
+
+    n_ctx: int
+    threads: int | None = None
+    flash_attn: str = "auto"
+    cache_type: str = "f16"
+
+    def make(self, model: Model, n_seq: int) -> Context:
+        """A context for `model` with `n_seq` sequences."""
+        return Context(
+            model,
+            n_seq=n_seq,
+            n_ctx=self.n_ctx,
+            threads=self.threads,
+            flash_attn=self.flash_attn,
+            cache_type=self.cache_type,
+        )
+
+
+class Steering:
+    """The sLM's context, with a sequence for each prompt.
+
+    Args:
+        model: the sLM.
+        settings: of its context.
+        n_seq: sequences to start with; more active attributes rebuild the context.
+    """
+
+    def __init__(self, model: Model, settings: ContextSettings, n_seq: int = 8) -> None:
+        self.model, self.settings = model, settings
+        self.context = settings.make(model, n_seq)
+        self._slots: dict[str, int] = {}  # attribute -> sequence, least recently used first
+        self._rows: list[int] = [BASE]
+
+    def close(self) -> None:
+        """Free the context."""
+        self.context.close()
+
+    def fit(self, k: int) -> bool:
+        """Make room for k attributes; returns whether the context had to be rebuilt, its caches lost."""
+        if k < self.context.n_seq:
+            return False
+        self.context.close()
+        self.context = self.settings.make(self.model, k + 1)
+        self._slots.clear()
+        return True
+
+    def prefill(self, base: Sequence[int], attributes: Mapping[str, Sequence[int]], abort: AbortFlag | None) -> None:
+        """Bring the base and attribute sequences to their prompts; an attribute keeps its sequence between calls.
+
+        Args:
+            base: token ids under s_0.
+            attributes: token ids under s_i, by attribute name; their order is the order of the rows.
+            abort: watched during this and the following decodes.
+
+        Raises:
+            Aborted, ContextOverflowError, DecodeError: as `Context.prefill`.
+        """
+        self.context.set_abort(abort)
+        for name in attributes:  # those in use move to the end, so that the front is free to take
+            if name in self._slots:
+                self._slots[name] = self._slots.pop(name)
+        for name in attributes:
+            if name not in self._slots:
+                self._slots[name] = self._free_slot(attributes)
+        self._rows = [BASE, *(self._slots[name] for name in attributes)]
+        self.context.prefill(dict(zip(self._rows, [base, *attributes.values()], strict=True)))
+
+    def _free_slot(self, active: Mapping[str, object]) -> int:
+        free = set(range(1, self.context.n_seq)) - set(self._slots.values())
+        if free:
+            return min(free)
+        oldest = next(name for name in self._slots if name not in active)
+        return self._slots.pop(oldest)
+
+    def extend(self, token: int) -> None:
+        """Append `token` to every active sequence: one decode."""
+        self.context.extend([token] * len(self._rows), self._rows)
+
+    def logits(self) -> Logits:
+        """Rows h_base, h_1..h_k: float32 (k+1, V), a view valid until the next decode."""
+        return self.context.logits()

@@ -1,0 +1,109 @@
+"""Weights p: from a caller's dict, text or JSON file, checked, and cut to the active few."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from drift_edge.attributes import Attributes
+from drift_edge.errors import UsageError, WeightsError
+
+MAX_WEIGHT = 1_000.0
+_MAX_FILE = 1_000_000
+
+
+def check_weights(weights: Mapping[str, float], attributes: Attributes) -> dict[str, float]:
+    """A checked copy of `weights`.
+
+    Raises:
+        UsageError: an attribute is unknown, or a weight is not a finite number within ±1,000.
+    """
+    checked: dict[str, float] = {}
+    for name, weight in weights.items():
+        attributes.require(name)
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not number or not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
+            raise UsageError(f"weight of {name!r}: expected a number within ±{MAX_WEIGHT:g}, got {weight!r}")
+        checked[name] = float(weight)
+    return checked
+
+
+def check_beta(beta: float) -> float:
+    """`beta` as a float.
+
+    Raises:
+        UsageError: not a number over 0.
+    """
+    number = isinstance(beta, (int, float)) and not isinstance(beta, bool)
+    if not number or not math.isfinite(beta) or beta <= 0:
+        raise UsageError(f"beta: expected a number over 0 (0.5 is the paper's; smaller steers more), got {beta!r}")
+    return float(beta)
+
+
+def select_active(weights: Mapping[str, float], most: int) -> dict[str, float]:
+    """The `most` attributes with the largest |p_i| (Section 3.2), in that order; weights of 0 are left out.
+
+    Ties keep the order of `weights`. The kept weights are not rescaled.
+
+    Raises:
+        UsageError: `most` is not a whole number, 1 or more.
+    """
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise UsageError(f"active: expected a whole number, 1 or more, got {most!r}")
+    ranked = sorted((name for name, p in weights.items() if p), key=lambda name: -abs(weights[name]))
+    return {name: weights[name] for name in ranked[:most]}
+
+
+def parse_weights(text: str, attributes: Attributes) -> dict[str, float]:
+    """Weights from `a=0.8,b=-0.3` or `@FILE.json`.
+
+    Raises:
+        UsageError: a part is not NAME=NUMBER, a name is unknown or occurs twice, a number is out of range.
+        WeightsError: the file cannot be used.
+    """
+    if text.startswith("@"):
+        return load_weights(text[1:], attributes)
+    weights: dict[str, float] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise UsageError(f"weights: expected NAME=NUMBER, found {part!r} (as in concise=0.8,vivid=-0.3)")
+        if name in weights:
+            raise UsageError(f"weights: {name!r} occurs twice")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            raise UsageError(f"weight of {name!r}: expected a number, got {number!r}") from None
+    return check_weights(weights, attributes)
+
+
+def load_weights(path: str | Path, attributes: Attributes) -> dict[str, float]:
+    """Weights from a JSON file: `{name: number}`, or an object whose `weights` is that.
+
+    Raises:
+        WeightsError: unreadable, too large, not JSON, or a field of the wrong kind; names the file and the place.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_FILE + 1)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot read the weights file: {error.strerror}") from error
+    if len(raw) > _MAX_FILE:
+        raise WeightsError(f"{path}: a weights file may have at most {_MAX_FILE:,} bytes")
+    try:
+        data = json.loads(raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: not valid JSON: {error}") from error
+    at = "$"
+    if isinstance(data, dict) and isinstance(data.get("weights"), dict):
+        data, at = data["weights"], "$.weights"
+    if not isinstance(data, dict):
+        raise WeightsError(f"{path}: at {at}: expected an object {{name: number}}, got {type(data).__name__}")
+    weights = {name: value.get("weight") if isinstance(value, dict) else value for name, value in data.items()}
+    try:
+        return check_weights(weights, attributes)
+    except UsageError as error:
+        raise WeightsError(f"{path}: at {at}: {error}") from error
