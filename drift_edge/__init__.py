@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from drift_edge.attributes import Attribute as Attribute
     from drift_edge.attributes import Attributes as Attributes
-    from drift_edge.events import Answer as Answer
     from drift_edge.engine import Drift as Drift
     from drift_edge.errors import DriftError as DriftError
+    from drift_edge.events import Answer as Answer
     from drift_edge.events import CancelToken as CancelToken
     from drift_edge.events import Finish as Finish
     from drift_edge.events import Notice as Notice

@@ -17,7 +17,7 @@ from drift_edge.llama.model import Model
 _TYPE_BITS = 0b111111  # unknown, unused, normal, control, user-defined, byte
 _PROBES = (
     "Hello, world! It's 3.14 o'clock.\n\n\tTabs  and   spaces",
-    "naïve café — 你好，世界 🙂 Ελληνικά русский עברית",
+    "naïve café — 你好世界 🙂 Ελληνικά русский עברית",
     "def f(x):\n    return x**2  # 1234567890\r\n",
 )
 
@@ -76,17 +76,17 @@ def shared_vocabulary(llm: Model, slm: Model) -> int:
         )
 
     for key in ("tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.merges"):
-        ours, theirs = llm.header.metadata.get(key), slm.header.metadata.get(key)
-        if ours != theirs:
-            raise refuse(f"{key} is {ours!r} in the LLM and {theirs!r} in the sLM")
+        found, other = llm.header.metadata.get(key), slm.header.metadata.get(key)
+        if found != other:
+            raise refuse(f"{key} is {found!r} in the LLM and {other!r} in the sLM")
     m = real_tokens(slm)
     for token in range(min(n, m)):
         ours, theirs = llm.token_text(token), slm.token_text(token)
         if ours != theirs:
             raise refuse(f"token {token} is {_show(ours)} in the LLM and {_show(theirs)} in the sLM")
-        kind, other = llm.token_attr(token) & _TYPE_BITS, slm.token_attr(token) & _TYPE_BITS
-        if kind != other:
-            raise refuse(f"token {token} {_show(ours)} has type bits {kind:#x} in the LLM and {other:#x} in the sLM")
+        a, b = llm.token_attr(token) & _TYPE_BITS, slm.token_attr(token) & _TYPE_BITS
+        if a != b:
+            raise refuse(f"token {token} {_show(ours)} has type bits {a:#x} in the LLM and {b:#x} in the sLM")
     if n != m:
         longer, which = (llm, "LLM") if n > m else (slm, "sLM")
         token = min(n, m)

@@ -307,7 +307,6 @@ class Context:
         if not address:
             raise DecodeError("no logits: nothing has been decoded yet")
         if address != self._address or self._view.shape[0] != self._n_rows:
-            buffer = (ctypes.c_float * (self._n_rows * self.model.n_vocab)).from_address(address)
-            self._view = np.frombuffer(buffer, np.float32).reshape(self._n_rows, self.model.n_vocab)
+            self._view = np.ctypeslib.as_array(pointer, (self._n_rows, self.model.n_vocab))
             self._address = address
         return self._view

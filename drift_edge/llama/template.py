@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
+from jinja2.compiler import CodeGenerator
 from jinja2.nodes import Concat
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
@@ -135,19 +136,23 @@ def _bounded_concat(parts: Sequence[Any]) -> str:
     return "".join(texts)
 
 
+class _CodeGenerator(CodeGenerator):
+    """Sends `~` through the environment, so that its result can be bounded."""
+
+    def visit_Concat(self, node: Concat, frame: Any) -> None:  # noqa: N802 (jinja2's name)
+        self.write("environment.concat_bounded((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """The sandbox with bounds on what an operator or a call may build."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    class code_generator_class(ImmutableSandboxedEnvironment.code_generator_class):  # noqa: N801 (jinja2's name)
-        def visit_Concat(self, node: Concat, frame: Any) -> None:  # noqa: N802 (jinja2's name)
-            self.write("environment.concat_bounded((")
-            for part in node.nodes:
-                self.visit(part, frame)
-                self.write(", ")
-            self.write("))")
-
+    code_generator_class = _CodeGenerator
     concat_bounded = staticmethod(_bounded_concat)
 
     def __init__(self, **options: Any) -> None:
