@@ -14,7 +14,7 @@ MAX_WEIGHT = 1_000.0
 _MAX_FILE = 1_000_000
 
 
-def check_weights(weights: Mapping[str, float], attributes: Attributes) -> dict[str, float]:
+def check_weights(weights: Mapping[str, object], attributes: Attributes) -> dict[str, float]:
     """A checked copy of `weights`.
 
     Raises:
@@ -23,8 +23,8 @@ def check_weights(weights: Mapping[str, float], attributes: Attributes) -> dict[
     checked: dict[str, float] = {}
     for name, weight in weights.items():
         attributes.require(name)
-        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        if not number or not math.isfinite(weight) or abs(weight) > MAX_WEIGHT:
+        # Written so that NaN fails the comparison too.
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not abs(weight) <= MAX_WEIGHT:
             raise UsageError(f"weight of {name!r}: expected a number within ±{MAX_WEIGHT:g}, got {weight!r}")
         checked[name] = float(weight)
     return checked

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,14 +68,14 @@ def default_threads(model_bytes: int) -> int:
 
 def physical_cores() -> int:
     """Physical cores this process may use; logical ones where the system does not tell."""
-    if sys.platform == "linux":
-        allowed = os.sched_getaffinity(0)
-        siblings = set()
-        for cpu in allowed:
-            topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-            try:
-                siblings.add(topology.read_text())
-            except OSError:
-                return len(allowed)
-        return max(1, len(siblings))
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    if affinity is None:
+        return os.cpu_count() or 1
+    allowed = affinity(0)
+    siblings = set()
+    for cpu in allowed:
+        try:
+            siblings.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            return len(allowed)
+    return max(1, len(siblings))

@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 
 from jinja2 import TemplateError
 from jinja2.compiler import CodeGenerator
+from jinja2.exceptions import SecurityError
 from jinja2.nodes import Concat
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from drift_edge.errors import ChatTemplateError
 
