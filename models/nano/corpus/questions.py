@@ -1,0 +1,251 @@
+"""How people ask: the kinds of question, their phrasings, follow-ups, and the ways of typing them."""
+
+from __future__ import annotations
+
+import random
+
+from .topics import Topic, capital
+
+KINDS = ("how", "what", "why", "tip", "worth", "about", "problem", "start")
+"""Kinds of question about a topic. "after" (the next step) exists as a follow-up only."""
+
+FOLLOW_KINDS = ("why", "after", "worth", "tip", "problem", "about", "how", "what")
+
+# The last two phrasings of each kind are held out of training.
+_HELDOUT = 2
+_PHRASINGS: dict[str, tuple[str, ...]] = {
+    "how": (
+        "How do I {verb}?",
+        "How can I {verb}?",
+        "How do you {verb}?",
+        "What is the way to {verb}?",
+        "Can you explain how to {verb}?",
+        "Show me how to {verb}.",
+        "I want to {verb}.",
+        "What are the steps of {gerund}?",
+        "How should I {verb}?",
+        "I would like to {verb}. How does it work?",
+        "Teach me how to {verb}.",
+        "What do I need to do to {verb}?",
+    ),
+    "what": (
+        "What {is} {noun}?",
+        "Can you tell me what {noun} {is}?",
+        "What do people mean by {noun}?",
+        "Explain {noun} to me.",
+        "Do you know what {noun} {is}?",
+        "Describe {noun}.",
+        "I do not know what {noun} {is}.",
+        "What exactly {is} {noun}?",
+        "How would you describe {noun}?",
+    ),
+    "why": (
+        "Why should I {verb}?",
+        "Why do people {verb}?",
+        "What is the reason for {gerund}?",
+        "Why would anyone {verb}?",
+        "Give me a reason to {verb}.",
+        "What is {gerund} good for?",
+        "Why is {gerund} a good idea?",
+        "What makes people {verb}?",
+        "What speaks for {gerund}?",
+    ),
+    "tip": (
+        "Do you have a tip for {gerund}?",
+        "Any tips for {gerund}?",
+        "Give me a tip about {noun}.",
+        "What should I remember when {gerund}?",
+        "What helps with {gerund}?",
+        "How do I get better at {gerund}?",
+        "Give me some advice on {gerund}.",
+        "Do you have any advice for {gerund}?",
+        "What is your best tip for {gerund}?",
+    ),
+    "worth": (
+        "Is {gerund} worth it?",
+        "Is it worth it to {verb}?",
+        "Should I {verb}?",
+        "What is good and bad about {gerund}?",
+        "Is {gerund} a good idea?",
+        "What do you think of {gerund}?",
+        "What are the pros and cons of {gerund}?",
+        "Is {gerund} worth the effort?",
+        "Would you say that {gerund} is worth it?",
+    ),
+    "about": (
+        "Tell me about {noun}.",
+        "What can you tell me about {noun}?",
+        "Tell me about {gerund}.",
+        "What should I know about {noun}?",
+        "I want to know more about {noun}.",
+        "Say something about {noun}.",
+        "What do you know about {noun}?",
+        "Can you tell me something about {gerund}?",
+        "I would like to learn about {noun}.",
+    ),
+    "problem": (
+        "What can I do if {problem}?",
+        "{Problem}. What can I do?",
+        "What should I do when {problem}?",
+        "Help, {problem}.",
+        "I have a problem, {problem}.",
+        "{Problem}. How do I fix that?",
+        "{Problem}. Do you know what helps?",
+        "What helps if {problem}?",
+        "{Problem}. Any ideas?",
+    ),
+    "start": (
+        "How do I start with {gerund}?",
+        "What is the first step of {gerund}?",
+        "How do I begin {gerund}?",
+        "What comes first when I {verb}?",
+        "I have never tried {gerund}. How do I start?",
+        "What do I do first to {verb}?",
+        "What is a good start for {gerund}?",
+        "Where do I start if I want to {verb}?",
+        "How does a beginner {verb}?",
+    ),
+}
+
+_FOLLOW_UPS: dict[str, tuple[str, ...]] = {
+    "why": (
+        "Why?",
+        "Why should I do that?",
+        "But why?",
+        "Why would I do that?",
+        "And why is that good?",
+        "What for?",
+        "And why should I?",
+        "What is the point of that?",
+    ),
+    "after": (
+        "And what comes after that?",
+        "What comes next?",
+        "And then?",
+        "What do I do after that?",
+        "What is the next step?",
+        "And after that?",
+        "How do I go on?",
+        "What then?",
+    ),
+    "worth": (
+        "Is it worth it?",
+        "Is that worth it?",
+        "Is it a good idea?",
+        "Is it worth the effort?",
+        "Should I do it?",
+        "What is good and bad about it?",
+        "Does it pay off?",
+        "So, is it worth doing?",
+    ),
+    "tip": (
+        "Any tips?",
+        "Do you have a tip?",
+        "Do you have any advice?",
+        "Can you give me a tip?",
+        "What should I remember?",
+        "Any advice for me?",
+        "Got any tips for me?",
+        "Is there a trick to it?",
+    ),
+    "problem": (
+        "What if something goes wrong?",
+        "What can go wrong?",
+        "What if it does not work?",
+        "And if there is a problem?",
+        "What do I do if it goes wrong?",
+        "What if I have trouble with it?",
+        "And if it fails?",
+        "What if I run into problems?",
+    ),
+    "about": (
+        "Tell me more.",
+        "Can you tell me more?",
+        "What else can you tell me?",
+        "Please go on.",
+        "Tell me more about it.",
+        "What else is there to know?",
+        "Anything else?",
+        "I want to hear more.",
+    ),
+    "how": (
+        "How do I do that?",
+        "How does it work?",
+        "And how do I do it?",
+        "Show me how.",
+        "What are the steps?",
+        "Can you explain how to do it?",
+        "How would I do it?",
+        "How is it done?",
+    ),
+    "what": (
+        "What is that?",
+        "What does that mean?",
+        "What is that exactly?",
+        "Can you explain what that is?",
+        "And what is that?",
+        "I do not know what that is.",
+        "Sorry, what is that?",
+        "What is it, exactly?",
+    ),
+}
+
+_POLITE = (
+    "Please tell me, ",
+    "Hi, ",
+    "Hello, ",
+    "Hey, ",
+    "Excuse me, ",
+    "Sorry, ",
+    "Quick question, ",
+    "I was wondering, ",
+    "Good morning, ",
+    "Dear assistant, ",
+)
+
+
+def phrasings(kind: str, heldout: bool = False) -> tuple[str, ...]:
+    """Question templates of a kind: those of training, or the two held out."""
+    texts = _PHRASINGS[kind]
+    return texts[-_HELDOUT:] if heldout else texts[:-_HELDOUT]
+
+
+def follow_ups(kind: str, heldout: bool = False) -> tuple[str, ...]:
+    """Follow-up questions of a kind (complete sentences): those of training, or the two held out."""
+    texts = _FOLLOW_UPS[kind]
+    return texts[-_HELDOUT:] if heldout else texts[:-_HELDOUT]
+
+
+def ask(topic: Topic, phrasing: str) -> str:
+    """Fill the slots of a question template with the topic's forms."""
+    return fill(phrasing, topic)
+
+
+def fill(template: str, topic: Topic) -> str:
+    """Fill the topic slots of a template; clause slots such as `{step}` are left alone."""
+    if "{" not in template:
+        return template
+    for slot, text in topic.slots.items():
+        if slot in template:
+            template = template.replace(slot, text)
+    return template
+
+
+def typed(question: str, rng: random.Random) -> str:
+    """The question as somebody might type it: polite, without its capital, or without its end mark."""
+    draw = rng.random()
+    if draw < 0.62:
+        return question
+    if draw < 0.72:
+        question = rng.choice(_POLITE) + _lower_first(question)
+        draw = rng.random()
+    if draw < 0.80:
+        return _lower_first(question)
+    if draw < 0.90:
+        return question.lower().rstrip("?.")
+    return question.rstrip("?.") if draw < 0.96 else capital(question.lower())
+
+
+def _lower_first(text: str) -> str:
+    head = text.split(" ", 1)[0]
+    return text if head == "I" or not head[1:].islower() else text[:1].lower() + text[1:]
