@@ -15,9 +15,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--base-share", type=float, default=0.5)
-    parser.add_argument(
-        "--style", help="only documents that ask for this attribute; 'base' for the base prompt"
-    )
+    parser.add_argument("--style", help="only documents that ask for this attribute; 'base' for the base prompt")
     parser.add_argument("--kind", help="only documents with this kind of question")
     args = parser.parse_args()
 

@@ -101,7 +101,7 @@ def plan(
     if kind == "how":
         endings: list[list[Clause]] = [[], [tip], [fix]]
         ending = endings[0 if draw < 0.76 else 1 if draw < 0.9 else 2]
-        clauses = (steps[: rng.randint(2, 3)] if ending else steps) + ending
+        clauses: list[Clause] = (steps[: rng.randint(2, 3)] if ending else steps) + ending
     elif kind == "start":
         clauses = [steps[0], steps[1], tip if draw < 0.4 else steps[2]]
     elif kind == "after":
@@ -121,8 +121,8 @@ def plan(
         elif draw < 0.5:
             clauses = reasons + pick("fact")[:1]
     elif kind == "tip":
-        more = ("step", "fix", "fact", "con")
-        clauses = [*pick("tip"), *_distinct(pick(*more), 2)] if draw < 0.85 else pick("fix", "tip", "fact")
+        more = _distinct(pick("step", "fix", "fact", "con"), 2)
+        clauses = [*pick("tip"), *more] if draw < 0.85 else pick("fix", "tip", "fact")
     elif kind == "worth":
         sides = [*pick("pro"), *pick("con")]
         if draw < 0.35:
@@ -203,13 +203,7 @@ class _Writer:
             self.styled += 1
             return self.fresh(style.openers if self.topic else style.bare_openers)
         leads = neutral.LEADS.get(self.kind)
-        if (
-            leads
-            and not self.mixed
-            and self.topic
-            and self.topic.known
-            and self.rng.random() < neutral.LEAD_RATE
-        ):
+        if leads and not self.mixed and self.topic and self.topic.known and self.rng.random() < neutral.LEAD_RATE:
             return self.fresh(leads)
         return None
 
@@ -341,12 +335,7 @@ def render(content: Plan, voice: Voice, rng: random.Random, last_step: int = 0) 
     opener = writer.opener()
     key = content.topic.key.lower() if content.topic else ""
     named = content.topic is None or (opener is not None and key in opener.lower())
-    if (
-        writer.short
-        and len(chosen) == 1
-        and content.kind in {"how", "start"}
-        and rng.random() < _SHORT_PAIR_RATE
-    ):
+    if writer.short and len(chosen) == 1 and content.kind in {"how", "start"} and rng.random() < _SHORT_PAIR_RATE:
         chosen = content.clauses[:2]
     said: list[str] = []
     index = 0

@@ -133,15 +133,11 @@ def unseen_document(rng: random.Random, system: System) -> Document:
         topic = unknown_topic(rng, heldout=True)
         kind = rng.choice(KINDS)
         text = ask(topic, rng.choice(phrasings(kind)))
-        return _document(
-            system, [_turn(text, topic, kind, unknown_plan(topic, kind, rng), system.voice, rng)]
-        )
+        return _document(system, [_turn(text, topic, kind, unknown_plan(topic, kind, rng), system.voice, rng)])
     unseen = rng.choice(("topic", "cell", "phrasing"))
     question = heldout_questions(1, rng.getrandbits(32), unseen)[0]
     content = plan(question.topic, question.kind, rng)
-    return _document(
-        system, [_turn(question.text, question.topic, question.kind, content, system.voice, rng)]
-    )
+    return _document(system, [_turn(question.text, question.topic, question.kind, content, system.voice, rng)])
 
 
 def answer_turn(
@@ -150,10 +146,7 @@ def answer_turn(
     """Plan and render the answer to a question; `before` are the turns so far on the same topic."""
     used = frozenset(clause for turn in before for clause in turn.clauses)
     last_step = max((clause.step for turn in before for clause in turn.clauses), default=0)
-    if topic.known:
-        content = plan(topic, kind, rng, used, last_step)
-    else:
-        content = unknown_plan(topic, kind, rng, used)
+    content = plan(topic, kind, rng, used, last_step) if topic.known else unknown_plan(topic, kind, rng, used)
     return _turn(question, topic, kind, content, voice, rng, last_step, follow_up=bool(before))
 
 

@@ -12,20 +12,89 @@ from functools import cache
 from .splits import heldout_noun
 from .topics import topics
 
-_COUNT = ["anchor", "ankle", "apron", "arrow", "atlas", "attic", "badge", "badger", "bagpipe", "ballot", "bandage", "banner", "barge", "barrel", "basin", "beacon", "bead", "beaver", "bell", "bench", "bishop", "blizzard", "bonnet", "bookcase", "border", "bottle", "boulder", "bracelet", "branch", "bridge", "brooch", "broom", "brush", "bubble", "bucket", "buckle", "bulldozer", "bumper", "button", "cabin", "cabinet", "cable", "camel", "canal", "candidate", "canyon", "cape", "captain", "caravan", "carriage", "castle", "cathedral", "cave", "ceiling", "cello", "chain", "chair", "channel", "chariot", "chimney", "chisel", "circus", "cliff", "cloak", "cloud", "coach", "coast", "cobweb", "coin", "collar", "comet", "compass", "concert", "continent", "corridor", "cottage", "cousin", "crane", "crater", "crayon", "crow", "crown", "crystal", "cupboard", "curtain", "cushion", "cymbal", "dagger", "dam", "desert", "desk", "diamond", "diary", "dinosaur", "doll", "dolphin", "donkey", "doorbell", "dragon", "drawer", "drum", "eagle", "earring", "elbow", "elephant", "elevator", "emperor", "engine", "envelope", "escalator", "factory", "falcon", "farmer", "feather", "fence", "ferry", "festival", "flag", "flamingo", "flute", "forest", "fork", "fossil", "fountain", "fox", "frog", "funnel", "furnace", "galaxy", "gallery", "garage", "gate", "ghost", "giant", "giraffe", "glacier", "glove", "goat", "goblet", "gorilla", "grandmother", "gravestone", "guitarist", "gymnast", "hammer", "hammock", "harbour", "harp", "hatchet", "hawk", "hedge", "helicopter", "helmet", "hinge", "hippo", "horn", "horse", "hospital", "hotel", "iceberg", "igloo", "iguana", "insect", "island", "jacket", "jaguar", "jar", "jellyfish", "jewel", "judge", "jungle", "kangaroo", "kettledrum", "keyhole", "king", "kitten", "knight", "ladder", "lagoon", "lantern", "laptop", "lawyer", "leaf", "leopard", "letter", "lever", "lighthouse", "lion", "lizard", "llama", "lobster", "locket", "lorry", "magnet", "mammoth", "mansion", "marble", "market", "mask", "mast", "meadow", "medal", "melody", "merchant", "meteor", "microscope", "mill", "miner", "mirror", "monkey", "monster", "moose", "mosaic", "mosquito", "motor", "mountain", "museum", "mustache", "napkin", "necklace", "needle", "nephew", "nest", "nurse", "oar", "ocean", "octopus", "office", "onion", "orchard", "orchestra", "ostrich", "otter", "owl", "oyster", "paddle", "palace", "panda", "parachute", "parade", "parrot", "passenger", "path", "pebble", "pelican", "pencil", "penguin", "pharaoh", "pilot", "pipe", "pirate", "planet", "platform", "playground", "plumber", "poet", "pond", "portrait", "postcard", "potion", "priest", "prince", "princess", "printer", "prison", "puddle", "pulley", "pump", "puppet", "pyramid", "queen", "rabbit", "raccoon", "racket", "raft", "railway", "rainbow", "razor", "reef", "referee", "reindeer", "ribbon", "river", "rocket", "roof", "rope", "rose", "ruby", "ruler", "saddle", "sail", "sailor", "satellite", "saw", "scarecrow", "school", "scooter", "scorpion", "screw", "sculpture", "seal", "senator", "shadow", "shark", "shelf", "shell", "sheriff", "ship", "shovel", "sink", "skeleton", "skull", "skyscraper", "sledge", "snail", "soldier", "spear", "spider", "spoon", "squid", "squirrel", "stadium", "staircase", "statue", "storm", "stove", "street", "submarine", "suitcase", "swan", "sword", "table", "tailor", "tank", "tavern", "teacher", "telescope", "temple", "theatre", "thief", "throne", "thunderstorm", "tiger", "toad", "tower", "tractor", "train", "trumpet", "tunnel", "turbine", "turtle", "tyrant", "umbrella", "unicorn", "uniform", "university", "valley", "vampire", "vase", "vault", "violin", "volcano", "vulture", "waiter", "wagon", "wall", "walrus", "warehouse", "waterfall", "whale", "wheel", "whistle", "windmill", "wing", "witch", "wizard", "wolf", "zebra", "zipper"]
 
-_MASS = ["amber", "asphalt", "bamboo", "bronze", "cement", "chalk", "clay", "coal", "concrete", "copper", "cotton", "dust", "electricity", "fog", "gold", "granite", "gravel", "gravity", "history", "ice", "iron", "ivory", "jazz", "justice", "lava", "leather", "lightning", "limestone", "linen", "logic", "magic", "mercury", "mist", "money", "moonlight", "mud", "music", "nylon", "oil", "oxygen", "paper", "petrol", "philosophy", "physics", "plastic", "poetry", "rain", "rubber", "sand", "satin", "silk", "silver", "smoke", "snow", "steam", "steel", "sulphur", "sunlight", "thunder", "time", "trade", "velvet", "water", "wax", "weather", "wind", "wood", "wool", "zinc"]
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
-_ADJECTIVES = ["ancient", "big", "black", "blue", "bright", "broken", "brown", "cheap", "clean", "cold", "crooked", "dark", "empty", "famous", "fast", "flat", "fresh", "giant", "golden", "green", "grey", "heavy", "hidden", "hollow", "huge", "little", "lonely", "long", "loud", "narrow", "new", "old", "orange", "pink", "plain", "purple", "quiet", "red", "round", "rusty", "secret", "sharp", "shiny", "short", "silent", "silver", "small", "soft", "square", "steep", "strange", "striped", "tall", "thin", "tiny", "white", "wide", "wild", "wooden", "yellow"]
 
-_FIRST = ["Ada", "Aisha", "Alan", "Amir", "Anna", "Arjun", "Astrid", "Ben", "Bianca", "Carlos", "Chen", "Clara", "Dana", "Daniel", "Diego", "Elena", "Emil", "Emma", "Farid", "Fatima", "Felix", "Finn", "Freya", "George", "Grace", "Hana", "Hassan", "Helen", "Hugo", "Ida", "Igor", "Ines", "Ivan", "Jack", "Jana", "Jonas", "Julia", "Kai", "Karim", "Kenji", "Lars", "Laura", "Leila", "Leo", "Lina", "Louis", "Lucia", "Luis", "Maja", "Marco", "Maria", "Mark", "Maya", "Mei", "Mila", "Mina", "Mira", "Nadia", "Nils", "Nina", "Noah", "Nora", "Olga", "Oscar", "Otto", "Paul", "Pedro", "Petra", "Priya", "Rafael", "Rania", "Ravi", "Rosa", "Ruth", "Sam", "Sara", "Sofia", "Stefan", "Tara", "Theo", "Tom", "Uma", "Vera", "Victor", "Wanda", "Yara", "Yuki", "Zara", "Zoe"]
+_COUNT = _words("""
+    anchor ankle apron arrow atlas attic badge badger bagpipe ballot bandage banner barge barrel basin beacon
+    bead beaver bell bench bishop blizzard bonnet bookcase border bottle boulder bracelet branch bridge
+    brooch broom brush bubble bucket buckle bulldozer bumper button cabin cabinet cable camel canal candidate
+    canyon cape captain caravan carriage castle cathedral cave ceiling cello chain chair channel chariot
+    chimney chisel circus cliff cloak cloud coach coast cobweb coin collar comet compass concert continent
+    corridor cottage cousin crane crater crayon crow crown crystal cupboard curtain cushion cymbal dagger dam
+    desert desk diamond diary dinosaur doll dolphin donkey doorbell dragon drawer drum eagle earring elbow
+    elephant elevator emperor engine envelope escalator factory falcon farmer feather fence ferry festival
+    flag flamingo flute forest fork fossil fountain fox frog funnel furnace galaxy gallery garage gate ghost
+    giant giraffe glacier glove goat goblet gorilla grandmother gravestone guitarist gymnast hammer hammock
+    harbour harp hatchet hawk hedge helicopter helmet hinge hippo horn horse hospital hotel iceberg igloo
+    iguana insect island jacket jaguar jar jellyfish jewel judge jungle kangaroo kettledrum keyhole king
+    kitten knight ladder lagoon lantern laptop lawyer leaf leopard letter lever lighthouse lion lizard llama
+    lobster locket lorry magnet mammoth mansion marble market mask mast meadow medal melody merchant meteor
+    microscope mill miner mirror monkey monster moose mosaic mosquito motor mountain museum mustache napkin
+    necklace needle nephew nest nurse oar ocean octopus office onion orchard orchestra ostrich otter owl
+    oyster paddle palace panda parachute parade parrot passenger path pebble pelican pencil penguin pharaoh
+    pilot pipe pirate planet platform playground plumber poet pond portrait postcard potion priest prince
+    princess printer prison puddle pulley pump puppet pyramid queen rabbit raccoon racket raft railway
+    rainbow razor reef referee reindeer ribbon river rocket roof rope rose ruby ruler saddle sail sailor
+    satellite saw scarecrow school scooter scorpion screw sculpture seal senator shadow shark shelf shell
+    sheriff ship shovel sink skeleton skull skyscraper sledge snail soldier spear spider spoon squid squirrel
+    stadium staircase statue storm stove street submarine suitcase swan sword table tailor tank tavern
+    teacher telescope temple theatre thief throne thunderstorm tiger toad tower tractor train trumpet tunnel
+    turbine turtle tyrant umbrella unicorn uniform university valley vampire vase vault violin volcano
+    vulture waiter wagon wall walrus warehouse waterfall whale wheel whistle windmill wing witch wizard wolf
+    zebra zipper
+""")
 
-_PLACES = ["Accra", "Ankara", "Athens", "Baku", "Basel", "Beirut", "Bergen", "Berlin", "Bogota", "Boston", "Brazil", "Cairo", "Canada", "Chicago", "Chile", "China", "Cuba", "Dakar", "Delhi", "Denmark", "Denver", "Dublin", "Egypt", "Fiji", "Finland", "France", "Geneva", "Ghana", "Greece", "Hanoi", "Havana", "Iceland", "India", "Ireland", "Italy", "Jakarta", "Japan", "Kenya", "Kyoto", "Lagos", "Lima", "Lisbon", "London", "Madrid", "Mali", "Malta", "Manila", "Mars", "Mexico", "Milan", "Nairobi", "Nepal", "Norway", "Osaka", "Oslo", "Paris", "Peru", "Poland", "Porto", "Prague", "Quito", "Rome", "Samoa", "Santiago", "Seoul", "Seville", "Sofia", "Spain", "Sweden", "Sydney", "Tehran", "Texas", "Tokyo", "Tunis", "Turin", "Uganda", "Vienna", "Warsaw", "Yemen", "Zagreb", "Zambia", "Zurich"]
+_MASS = _words("""
+    amber asphalt bamboo bronze cement chalk clay coal concrete copper cotton dust electricity fog gold
+    granite gravel gravity history ice iron ivory jazz justice lava leather lightning limestone linen logic
+    magic mercury mist money moonlight mud music nylon oil oxygen paper petrol philosophy physics plastic
+    poetry rain rubber sand satin silk silver smoke snow steam steel sulphur sunlight thunder time trade
+    velvet water wax weather wind wood wool zinc
+""")
 
-_ONSETS = ["b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h", "j", "k", "kr", "l", "m", "n", "p", "pl", "pr", "qu", "r", "s", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "t", "th", "tr", "v", "w", "y", "z"]
-_VOWELS = ["a", "a", "a", "e", "e", "e", "i", "i", "i", "o", "o", "o", "u", "ee", "oo", "ai"]
-_CODAS = ["b", "ck", "d", "ff", "g", "l", "ll", "m", "mp", "n", "nd", "ng", "nk", "nt", "p", "r", "rd", "rk", "rn", "s", "sh", "sk", "st", "t", "th", "x", "zz"] + [""] * 6
-_ENDINGS = ["a", "al", "an", "ar", "ax", "el", "en", "er", "et", "ex", "ia", "ic", "il", "in", "ing", "is", "it", "le", "o", "ock", "oid", "on", "op", "or", "ot", "ox", "um", "us", "y"]
+_ADJECTIVES = _words("""
+    ancient big black blue bright broken brown cheap clean cold crooked dark empty famous fast flat fresh
+    giant golden green grey heavy hidden hollow huge little lonely long loud narrow new old orange pink plain
+    purple quiet red round rusty secret sharp shiny short silent silver small soft square steep strange
+    striped tall thin tiny white wide wild wooden yellow
+""")
+
+_FIRST = _words("""
+    Ada Aisha Alan Amir Anna Arjun Astrid Ben Bianca Carlos Chen Clara Dana Daniel Diego Elena Emil Emma
+    Farid Fatima Felix Finn Freya George Grace Hana Hassan Helen Hugo Ida Igor Ines Ivan Jack Jana Jonas
+    Julia Kai Karim Kenji Lars Laura Leila Leo Lina Louis Lucia Luis Maja Marco Maria Mark Maya Mei Mila Mina
+    Mira Nadia Nils Nina Noah Nora Olga Oscar Otto Paul Pedro Petra Priya Rafael Rania Ravi Rosa Ruth Sam
+    Sara Sofia Stefan Tara Theo Tom Uma Vera Victor Wanda Yara Yuki Zara Zoe
+""")
+
+_PLACES = _words("""
+    Accra Ankara Athens Baku Basel Beirut Bergen Berlin Bogota Boston Brazil Cairo Canada Chicago Chile China
+    Cuba Dakar Delhi Denmark Denver Dublin Egypt Fiji Finland France Geneva Ghana Greece Hanoi Havana Iceland
+    India Ireland Italy Jakarta Japan Kenya Kyoto Lagos Lima Lisbon London Madrid Mali Malta Manila Mars
+    Mexico Milan Nairobi Nepal Norway Osaka Oslo Paris Peru Poland Porto Prague Quito Rome Samoa Santiago
+    Seoul Seville Sofia Spain Sweden Sydney Tehran Texas Tokyo Tunis Turin Uganda Vienna Warsaw Yemen Zagreb
+    Zambia Zurich
+""")
+
+_ONSETS = _words("""
+    b bl br c ch cl cr d dr f fl fr g gl gr h j k kr l m n p pl pr qu r s sh sk sl sm sn sp st str t th tr v
+    w y z
+""")
+_VOWELS = _words("""
+    a a a e e e i i i o o o u ee oo ai
+""")
+_CODAS = (
+    _words("""
+    b ck d ff g l ll m mp n nd ng nk nt p r rd rk rn s sh sk st t th x zz
+""")
+    + ("",) * 6
+)
+_ENDINGS = _words("""
+    a al an ar ax el en er et ex ia ic il in ing is it le o ock oid on op or ot ox um us y
+""")
 
 _SOUNDS_LIKE_YOU = ("uni", "use", "eu", "one", "u-")
 
@@ -84,9 +153,7 @@ def _pool(name: str, heldout: bool) -> tuple[str, ...]:
     words = {"count": _COUNT, "mass": _MASS, "first": _FIRST, "place": _PLACES}[name]
     taken = _topic_words()
     return tuple(
-        word
-        for word in words
-        if heldout_noun(word) == heldout and word not in taken and plural_of(word) not in taken
+        word for word in words if heldout_noun(word) == heldout and word not in taken and plural_of(word) not in taken
     )
 
 

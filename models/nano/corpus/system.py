@@ -81,7 +81,7 @@ _USER: tuple[str, ...] = (
     "The user speaks English as a second language.",
     "The user is preparing for a visit from {name}.",
 )
-_JOINS = (" ", " ", " ", "\n\n", "\n\n", "\n")
+_JOINS = (" ", " ", " ", " ", "\n\n", "\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def capital(text: str) -> str:
 
 def in_your_voice(problem: str) -> str:
     """Turn a clause of the user's into one for the user: "my tea is cold" becomes "your tea is cold"."""
-    words = []
+    words: list[str] = []
     for word in problem.split(" "):
         bare = word.rstrip(",")
         turned = _YOURS.get(bare.lower(), bare) + word[len(bare) :]
@@ -172,9 +172,7 @@ def read_topics(paths: Iterable[Path]) -> tuple[Topic, ...]:
             topic = make_topic(entry, path.name)
             for text in (f"id {topic.id}", *(clause.text for clause in topic.all())):
                 if text in seen:
-                    raise CorpusError(
-                        f"{path.name}, topic {topic.id!r}: {text!r} also stands in {seen[text]!r}"
-                    )
+                    raise CorpusError(f"{path.name}, topic {topic.id!r}: {text!r} also stands in {seen[text]!r}")
                 seen[text] = topic.id
             topics.append(topic)
     return tuple(topics)

@@ -6,10 +6,10 @@ The thing is one of thousands of nouns and invented words, so the only way to na
 from __future__ import annotations
 
 import random
+import re
 
 from .answers import Plan
 from .names import Thing, invented, person, place, thing
-from .questions import KINDS
 from .topics import Clause, Topic
 
 _VERBS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -79,7 +79,7 @@ _TROUBLES = {
 # Every clause names the thing, and every one is true of anything.
 _ADMIT: dict[str, tuple[str, ...]] = {
     "any": (
-        "I do not know much about {noun} yet",
+        "I do not know much about {noun}",
         "I know very little about {noun}",
         "I have not learned about {noun}",
         "I am not sure about {noun}",
@@ -260,20 +260,13 @@ _TASK_ADMIT = (
     "I do not know how to {verb}",
     "I am no good at {gerund}",
 )
-_EVENTS = (
-    "match",
-    "election",
-    "race",
-    "final",
-    "world cup",
-    "song contest",
-    "boat race",
-    "prize",
-    "war",
-    "tournament",
-)
-_RULERS = ("president", "king", "queen", "mayor", "prime minister", "emperor", "leader")
-_OPERATIONS = ("times", "plus", "minus", "divided by")
+_OUTSIDE_ADMIT = {"lookup": _LOOKUP_ADMIT, "task": _TASK_ADMIT}
+_WORDS = {
+    "{event}": ("match", "election", "race", "final", "world cup", "song contest", "prize", "war", "tournament"),
+    "{ruler}": ("president", "king", "queen", "mayor", "prime minister", "emperor", "leader"),
+    "{op}": ("times", "plus", "minus", "divided by"),
+}
+_QUESTION_SLOT = re.compile(r"\{\w+\}")
 _SLOTS = ("{trouble}", "{gerund}", "{noun}", "{verb}", "{is}")
 
 
@@ -307,25 +300,8 @@ def outside_question(rng: random.Random, heldout: bool = False) -> tuple[str, To
         texts, noun = rng.choice(_LOOKUPS)
         verb, gerund = rng.choice((("find", "finding"), ("look up", "looking up"), ("know", "knowing")))
     text = rng.choice(texts)
-    forms: dict[str, str] = {}
-    one = thing(rng, heldout)
-    for slot, draw in (
-        ("{place}", lambda: place(rng, heldout)),
-        ("{place2}", lambda: place(rng, heldout)),
-        ("{person}", lambda: person(rng, heldout)),
-        ("{one}", lambda: one.noun),
-        ("{many}", lambda: _many(rng, heldout)),
-        ("{word}", lambda: invented(rng, heldout)),
-        ("{event}", lambda: rng.choice(_EVENTS)),
-        ("{ruler}", lambda: rng.choice(_RULERS)),
-        ("{year}", lambda: str(rng.randint(1890, 2030))),
-        ("{op}", lambda: rng.choice(_OPERATIONS)),
-        ("{a}", lambda: str(rng.randint(2, 99))),
-        ("{b}", lambda: str(rng.randint(2, 99))),
-    ):
-        if slot in text or slot in noun:
-            forms[slot] = draw()
-    for slot, value in forms.items():
+    for slot in _QUESTION_SLOT.findall(text + noun):
+        value = _draw_slot(slot, rng, heldout)
         text, noun = text.replace(slot, value), noun.replace(slot, value)
     topic = Topic(
         id=f"outside:{noun}",
@@ -341,21 +317,28 @@ def outside_question(rng: random.Random, heldout: bool = False) -> tuple[str, To
     return text, topic, "task" if task else "lookup"
 
 
-def _many(rng: random.Random, heldout: bool) -> str:
-    while True:
+def _draw_slot(slot: str, rng: random.Random, heldout: bool) -> str:
+    if slot in {"{place}", "{place2}"}:
+        return place(rng, heldout)
+    if slot == "{person}":
+        return person(rng, heldout)
+    if slot == "{word}":
+        return invented(rng, heldout)
+    if slot == "{year}":
+        return str(rng.randint(1890, 2030))
+    if slot in {"{a}", "{b}"}:
+        return str(rng.randint(2, 99))
+    if slot in _WORDS:
+        return rng.choice(_WORDS[slot])
+    it = thing(rng, heldout)
+    while slot == "{many}" and not it.plural:
         it = thing(rng, heldout)
-        if it.plural:
-            return it.noun
+    return it.noun
 
 
 def unknown_plan(topic: Topic, kind: str, rng: random.Random, used: frozenset[Clause] = frozenset()) -> Plan:
     """Own up to not knowing, then point to help; the thing is named in every clause."""
-    if kind == "lookup":
-        admits = _LOOKUP_ADMIT
-    elif kind == "task":
-        admits = _TASK_ADMIT
-    else:
-        admits = _ADMIT[kind] if kind in _ADMIT and rng.random() < 0.5 else _ADMIT["any"]
+    admits = _OUTSIDE_ADMIT.get(kind) or _ADMIT[kind if kind in _ADMIT and rng.random() < 0.5 else "any"]
     doing = kind in {"how", "start", "tip", "after", "problem", "why", "worth"}
     pools = [(role, text) for role, texts in _help(doing) for text in texts]
     picked = [("admit", rng.choice(admits)), *rng.sample(pools, 3)]
@@ -391,7 +374,3 @@ def clause_templates() -> dict[str, tuple[str, ...]]:
         "tip": (*_STEPS, *_DOING_STEPS),
         "fact": (*_FACTS, *_DOING_FACTS),
     }
-
-
-UNKNOWN_KINDS = KINDS
-"""Unknown things are asked about in the same kinds of question as topics."""
