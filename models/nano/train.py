@@ -1,0 +1,264 @@
+"""Train one model of the pair.
+
+The gradient of a step comes from two streams of documents. On a CPU each stream has a worker process of its own, with
+half of the cores: at this size two processes get 1.5 times the work done that one with all the cores does. With CUDA
+one process takes both streams in turn. The workers share nothing but the gradient.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from threading import Barrier
+
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from .batches import Batch, batches
+from .corpus import documents
+from .model import SHAPES, Nano, Shape, WeightedCrossEntropy, causal_mask, rotation
+from .tokenizer import ChatEncoder, load_tokenizer
+
+STREAMS = 2
+VALIDATION_DOCUMENTS = 256
+WARM_UP = 100
+HOLD = 0.25
+"""Share of the run at the full learning rate; from there it falls linearly to zero."""
+REPORT_SECONDS, VALIDATE_SECONDS = 10.0, 240.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How long and how to train.
+
+    Attributes:
+        tokens: ids to train on, padding left out.
+        minutes: the most to spend; the schedule ends at whichever of the two comes first.
+        base_share: share of documents under a base prompt.
+        matrix_rate, other_rate: peak learning rates of Muon (matrices) and AdamW (embedding, norms).
+        batch_tokens: ids of one stream's batch, padding included.
+        seed: of weights and documents.
+    """
+
+    tokens: int
+    minutes: float
+    base_share: float
+    matrix_rate: float = 0.02
+    other_rate: float = 0.003
+    batch_tokens: int = 8_192
+    seed: int = 1
+
+
+@dataclass(slots=True)
+class State:
+    """How far a run has come."""
+
+    step: int = 0
+    tokens: float = 0.0
+    seconds: float = 0.0
+    loss: float = float("nan")
+    validation: float = float("nan")
+
+
+def train(shape: Shape, recipe: Recipe, folder: Path, resume: bool = False) -> Path:
+    """Train a model and keep it in `folder`, where `tokenizer.json` is.
+
+    Args:
+        shape: which model.
+        recipe: how.
+        folder: `{name}.pt`, the checkpoint, is written there every few minutes and at the end.
+        resume: go on from that checkpoint if there is one; a resumed run draws documents anew.
+
+    Returns:
+        The checkpoint's path: a dict with `weights` (float32 tensors by name), `state` and `done`.
+    """
+    workers = 1 if torch.cuda.is_available() or (os.cpu_count() or 1) < STREAMS else STREAMS
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    # Read when a worker starts: waiting threads sleep, so that other load on the machine does not stall them.
+    os.environ.update(OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="0")
+    os.environ.update(TOKENIZERS_PARALLELISM="false")
+    size = sum(p.numel() for p in Nano(shape).parameters())
+    shared = torch.zeros(workers, size + len(_Sums.__annotations__)).share_memory_()
+    barrier = mp.get_context("spawn").Barrier(workers)
+    mp.spawn(_work, (shape.name, recipe, folder, resume, shared, barrier), nprocs=workers)
+    return folder / f"{shape.name}.pt"
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What workers add up besides gradients; it travels at the end of the gradient's vector."""
+
+    loss: float
+    tokens: float
+    seconds: float
+
+
+class _Run:
+    """One worker's side of a run."""
+
+    def __init__(
+        self, rank: int, shape: Shape, recipe: Recipe, folder: Path, resume: bool, shared: Tensor, barrier: Barrier
+    ) -> None:
+        self.rank, self.shape, self.recipe, self.shared, self.barrier = rank, shape, recipe, shared, barrier
+        self.path = folder / f"{shape.name}.pt"
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(recipe.seed)
+        self.model = Nano(shape).to(self.device)
+        self.state = State()
+        named = list(self.model.named_parameters())
+        matrices = [p for name, p in named if p.ndim == 2 and name != "embedding"]
+        others = [p for name, p in named if p.ndim != 2 or name == "embedding"]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01),
+            torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self.rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
+        self.gradient = self._flat_gradient()
+        if resume and self.path.is_file():
+            self._load()
+        self.encoder = ChatEncoder(load_tokenizer(folder / "tokenizer.json"))
+        workers = len(shared)
+        self.streams = [self._stream(index) for index in range(rank, STREAMS, workers)]
+        compiler = self.device.type == "cpu" and any(map(shutil.which, ("g++", "clang++", "cl")))
+        self.forward = torch.compile(self.model, dynamic=True) if compiler else self.model
+
+    def _flat_gradient(self) -> Tensor:
+        """One vector whose slices are the parameters' gradients, with room for `_Sums`; zero."""
+        flat = self.shared[self.rank].to(self.device)
+        start = 0
+        for p in self.model.parameters():
+            p.grad = flat[start : start + p.numel()].view_as(p)
+            start += p.numel()
+        return flat
+
+    def _stream(self, index: int) -> Iterator[Batch]:
+        # A resumed run starts at another step, and so with documents not seen before.
+        seed = (self.recipe.seed * 1_000 + index) * 1_000_000 + self.state.step
+        source = documents(split="train", seed=seed, base_share=self.recipe.base_share)
+        return batches(source, self.encoder, self.recipe.batch_tokens, seed)
+
+    def loss(self, batch: Batch, forward: nn.Module) -> Tensor:
+        """Weighted mean loss of a batch in nats a token."""
+        ids = batch.ids.to(self.device)
+        cos, sin = rotation(ids.shape[1], self.shape.head_dim, torch.bfloat16, self.device)
+        hidden = forward(ids, cos, sin, causal_mask(ids.shape[1], self.device))
+        picked = hidden.flatten(0, 1)[batch.where.to(self.device)]
+        embedding = self.model.embedding.to(torch.bfloat16)
+        result: Tensor = WeightedCrossEntropy.apply(
+            picked, embedding, batch.targets.to(self.device), batch.weights.to(self.device)
+        )
+        return result
+
+    def progress(self) -> float:
+        """How much of the run is behind, 0 to 1."""
+        done = max(self.state.tokens / self.recipe.tokens, self.state.seconds / (60 * self.recipe.minutes))
+        return min(1.0, done)
+
+    def step(self, since: float) -> None:
+        """One update of the weights, from a batch of every stream; `since` is the time of the step before."""
+        self.gradient.zero_()
+        loss = tokens = 0.0
+        for stream in self.streams:
+            batch = next(stream)
+            batch_loss = self.loss(batch, self.forward) / STREAMS
+            batch_loss.backward()  # type: ignore[no-untyped-call]
+            loss += float(batch_loss.detach())
+            tokens += batch.tokens
+        sums = self._add_up(_Sums(loss, tokens, (time.perf_counter() - since) / len(self.shared)))
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        scale = min(1.0, (self.state.step + 1) / WARM_UP, (1 - self.progress()) / (1 - HOLD))
+        groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
+        for group, rate in zip(groups, self.rates, strict=True):
+            group["lr"] = rate * scale
+        for optimizer in self.optimizers:
+            optimizer.step()
+        state = self.state
+        state.step += 1
+        state.tokens += sums.tokens
+        state.seconds += sums.seconds
+        state.loss = sums.loss if state.step == 1 else 0.95 * state.loss + 0.05 * sums.loss
+
+    def _add_up(self, own: _Sums) -> _Sums:
+        """Replace the gradient by the sum over the workers; returns the other sums."""
+        extra = torch.tensor([own.loss, own.tokens, own.seconds])
+        self.gradient[-len(extra) :] = extra.to(self.device)
+        if len(self.shared) > 1:
+            self.barrier.wait()
+            total = self.shared.sum(0)
+            self.barrier.wait()
+            self.gradient.copy_(total)
+        loss, tokens, seconds = self.gradient[-len(extra) :].tolist()
+        return _Sums(loss, tokens, seconds)
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Mean loss in nats of an answer's id, on documents that training never draws."""
+        encoder = ChatEncoder(self.encoder.tokenizer, question_weight=0.0)
+        source = documents(split="test", seed=7, base_share=self.recipe.base_share)
+        sample = batches(islice(source, VALIDATION_DOCUMENTS), encoder, 4_096, 0)
+        sums = [(len(batch.where), float(self.loss(batch, self.model))) for batch in sample]
+        return sum(n * loss for n, loss in sums) / sum(n for n, _ in sums)
+
+    def save(self, done: bool) -> None:
+        """Write the checkpoint; a reader never sees half of one."""
+        new = self.path.with_suffix(".new")
+        weights = {name: p.detach().cpu() for name, p in self.model.named_parameters()}
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        state = {name: getattr(self.state, name) for name in State.__annotations__}
+        torch.save({"weights": weights, "optimizers": optimizers, "state": state, "done": done}, new)
+        new.replace(self.path)
+
+    def _load(self) -> None:
+        kept = torch.load(self.path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(kept["weights"])
+        for optimizer, state in zip(self.optimizers, kept["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.state = State(**kept["state"])
+
+    def run(self) -> None:
+        """Train to the end of the recipe."""
+        began, start = time.perf_counter(), self.state.seconds
+        reported = validated = last = began
+        while self.progress() < 1:
+            since, last = last, time.perf_counter()
+            self.step(since)
+            if self.rank:
+                continue
+            now = time.perf_counter()
+            if now - validated > VALIDATE_SECONDS:
+                self.state.validation = self.validate()
+                self.save(done=False)
+                validated = time.perf_counter()
+            if now - reported > REPORT_SECONDS:
+                self._report(now - began, start)
+                reported = now
+        if self.rank == 0:
+            self.state.validation = self.validate()
+            self.save(done=True)
+            self._report(time.perf_counter() - began, start)
+
+    def _report(self, spent: float, start: float) -> None:
+        state, progress = self.state, self.progress()
+        left = state.seconds * (1 - progress) / max(progress, 1e-9)
+        rate = state.tokens / max(state.seconds, 1e-9)
+        print(
+            f"{self.shape.name}: {progress:4.0%}  step {state.step:,}  {state.tokens / 1e6:.2f} M tokens  "
+            f"loss {state.loss:.3f}  held out {state.validation:.3f}  {rate:,.0f} tok/s  "
+            f"{(start + spent) / 60:.1f} min, {left / 60:.1f} to go",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _work(
+    rank: int, name: str, recipe: Recipe, folder: Path, resume: bool, shared: Tensor, barrier: Barrier
+) -> None:
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    _Run(rank, SHAPES[name], recipe, folder, resume, shared, barrier).run()
