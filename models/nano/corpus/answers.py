@@ -122,7 +122,7 @@ def plan(
             clauses = reasons + pick("fact")[:1]
     elif kind == "tip":
         more = _distinct(pick("step", "fix", "fact", "con"), 2)
-        clauses = [*pick("tip"), *more] if draw < 0.85 else pick("fix", "tip", "fact")
+        clauses = [*pick("tip"), *more] if draw < 0.85 else [*pick("fix"), *pick("tip"), *pick("fact")[:1]]
     elif kind == "worth":
         sides = [*pick("pro"), *pick("con")]
         if draw < 0.35:

@@ -6,6 +6,7 @@ They teach the models to copy what was asked about. One name in twenty is held o
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -96,6 +97,9 @@ _ENDINGS = _words("""
     a al an ar ax el en er et ex ia ic il in ing is it le o ock oid on op or ot ox um us y
 """)
 
+# Syllables meet by chance; these meetings are not wanted.
+_RUDE = re.compile("shit|fuc|fuk|cunt|dick|cock|tit|ass|nig|fag|slut|twat|piss|cum|sex|rape|hor|jew|nazi|poo|pee|anus")
+
 _SOUNDS_LIKE_YOU = ("uni", "use", "eu", "one", "u-")
 
 
@@ -166,7 +170,7 @@ def invented(rng: random.Random, heldout: bool = False) -> str:
         if word[-1] in "aeiou":
             word += rng.choice("bdfgklmnprstvz")
         word += rng.choice(_ENDINGS)
-        if 4 <= len(word) <= 11 and heldout_noun(word) == heldout:
+        if 4 <= len(word) <= 11 and not _RUDE.search(word) and heldout_noun(word) == heldout:
             return word
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 
-from .questions import KINDS, ask, phrasings
+from .questions import KINDS, ask, follow_ups, phrasings
 from .topics import Topic, topic_by_id, topics
 
 HELDOUT_TOPICS = 10
@@ -25,6 +25,15 @@ class EvalQuestion:
     topic: Topic
     kind: str
     unseen: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvalFollowUp:
+    """A first question, and a follow-up (of `kind`) that only makes sense after its answer."""
+
+    first: EvalQuestion
+    text: str
+    kind: str
 
 
 def draw_hash(text: str) -> float:
@@ -115,3 +124,32 @@ def heldout_questions(n: int, seed: int, unseen: str | None = None) -> list[Eval
         seen.add((topic.id, text))
         questions.append(EvalQuestion(text, topic, kind, what))
     return questions
+
+
+_FOLLOWS = {
+    "how": ("why", "after", "worth", "problem", "about"),
+    "start": ("why", "after", "worth", "problem", "about"),
+    "what": ("how", "worth", "tip", "problem", "about"),
+    "why": ("how", "tip", "problem", "about"),
+    "tip": ("how", "why", "about"),
+    "worth": ("how", "tip", "problem", "about"),
+}
+
+
+def heldout_follow_ups(n: int, seed: int) -> list[EvalFollowUp]:
+    """Draw n two-turn questions: a first one in a phrasing of training, then a follow-up.
+
+    Topics, cells and phrasings are those of training, the pairs of questions are not chosen from it: what is
+    tested is the use of the turn before. Half of the follow-ups use a held-out phrasing.
+    """
+    rng = random.Random(seed)
+    cells = [cell for cell in train_cells() if cell[1] in _FOLLOWS]
+    drawn: list[EvalFollowUp] = []
+    while len(drawn) < n:
+        topic, kind = rng.choice(cells)
+        follow = rng.choice(_FOLLOWS[kind])
+        if not is_train_cell(topic, "how" if follow == "after" else follow):
+            continue
+        first = EvalQuestion(ask(topic, rng.choice(phrasings(kind))), topic, kind, "pair")
+        drawn.append(EvalFollowUp(first, rng.choice(follow_ups(follow, heldout=len(drawn) % 2 == 1)), follow))
+    return drawn

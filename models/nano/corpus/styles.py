@@ -23,6 +23,7 @@ SLOTS = ("{gerund}", "{Gerund}", "{noun}", "{verb}")
 _SENTENCES = ("openers", "asides", "closers")
 _FRAMES = {"step_frames": "{step}", "fact_frames": "{fact}"}
 _RATES = ("opener", "aside", "closer", "frame", "exclaim", "lower")
+_WORD = re.compile(r"[A-Za-z0-9']+")
 _SLOT = re.compile(r"\{[^}]*\}?")
 
 
@@ -118,7 +119,9 @@ def make_style(name: str, table: Mapping[str, object], prompt: str, where: str) 
     if not isinstance(items, list) or len(items) != 2 or not 1 <= items[0] <= items[1] <= 4:
         raise CorpusError(f"{at}, items: expected [least, most] between 1 and 4, got {items!r}")
     words = table.get("words", {})
-    if not isinstance(words, dict) or not all(isinstance(new, str) and new for new in words.values()):
+    if not isinstance(words, dict) or not all(
+        isinstance(word, str) and _WORD.fullmatch(word) for pair in words.items() for word in pair
+    ):
         raise CorpusError(f"{at}, words: expected words mapped to words, got {words!r}")
     return Style(
         name=name,

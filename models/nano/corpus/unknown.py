@@ -260,6 +260,50 @@ _TASK_ADMIT = (
     "I do not know how to {verb}",
     "I am no good at {gerund}",
 )
+_OUTSIDE_HELP = {
+    "lookup": (
+        (
+            "tip",
+            (
+                "ask someone who may know {noun}",
+                "look up {noun} in a good book",
+                "search for {noun} in a library",
+                "ask a larger model for {noun}",
+                "check a good source for {noun}",
+            ),
+        ),
+        (
+            "fact",
+            (
+                "a larger model may know {noun}",
+                "someone near you may know {noun}",
+                "you can find {noun} elsewhere",
+                "a good book may tell you {noun}",
+                "a quick search may turn up {noun}",
+            ),
+        ),
+    ),
+    "task": (
+        (
+            "tip",
+            (
+                "ask someone else to {verb}",
+                "ask a larger model to {verb}",
+                "find a friend who can {verb}",
+                "try to {verb} on your own",
+            ),
+        ),
+        (
+            "fact",
+            (
+                "a larger model may be able to {verb}",
+                "other programs can {verb}",
+                "someone near you may like to {verb}",
+                "it takes a bigger model to {verb}",
+            ),
+        ),
+    ),
+}
 _OUTSIDE_ADMIT = {"lookup": _LOOKUP_ADMIT, "task": _TASK_ADMIT}
 _WORDS = {
     "{event}": ("match", "election", "race", "final", "world cup", "song contest", "prize", "war", "tournament"),
@@ -340,8 +384,8 @@ def unknown_plan(topic: Topic, kind: str, rng: random.Random, used: frozenset[Cl
     """Own up to not knowing, then point to help; the thing is named in every clause."""
     admits = _OUTSIDE_ADMIT.get(kind) or _ADMIT[kind if kind in _ADMIT and rng.random() < 0.5 else "any"]
     doing = kind in {"how", "start", "tip", "after", "problem", "why", "worth"}
-    pools = [(role, text) for role, texts in _help(doing) for text in texts]
-    picked = [("admit", rng.choice(admits)), *rng.sample(pools, 3)]
+    helps = _OUTSIDE_HELP.get(kind) or _help(doing)
+    picked = [("admit", rng.choice(admits)), *rng.sample([(r, text) for r, texts in helps for text in texts], 3)]
     said = {clause.text for clause in used}
     clauses = []
     for role, text in picked:
@@ -369,8 +413,12 @@ def fill_clause(text: str, topic: Topic) -> str:
 def clause_templates() -> dict[str, tuple[str, ...]]:
     """Every clause that may be said of an unknown thing, by role, with its slots."""
     admits = [text for texts in _ADMIT.values() for text in texts]
-    return {
-        "admit": (*admits, *_LOOKUP_ADMIT, *_TASK_ADMIT),
-        "tip": (*_STEPS, *_DOING_STEPS),
-        "fact": (*_FACTS, *_DOING_FACTS),
+    found = {
+        "admit": [*admits, *_LOOKUP_ADMIT, *_TASK_ADMIT],
+        "tip": [*_STEPS, *_DOING_STEPS],
+        "fact": [*_FACTS, *_DOING_FACTS],
     }
+    for helps in _OUTSIDE_HELP.values():
+        for role, texts in helps:
+            found[role] += texts
+    return {role: tuple(texts) for role, texts in found.items()}
