@@ -56,7 +56,7 @@ _MASS = _words("""
     velvet water wax weather wind wood wool zinc
 """)
 
-_ADJECTIVES = _words("""
+ADJECTIVES = _words("""
     ancient big black blue bright broken brown cheap clean cold crooked dark empty famous fast flat fresh
     giant golden green grey heavy hidden hollow huge little lonely long loud narrow new old orange pink plain
     purple quiet red round rusty secret sharp shiny short silent silver small soft square steep strange
@@ -215,7 +215,7 @@ def _countable(rng: random.Random, heldout: bool) -> Thing:
         many = plural_of(bare)
     elif draw < 0.82:
         head = real if rng.random() < 0.7 else invented(rng, heldout)
-        adjective = rng.choice(_ADJECTIVES)
+        adjective = rng.choice(ADJECTIVES)
         bare, many = f"{adjective} {head}", f"{adjective} {_IRREGULAR.get(head) or plural_of(head)}"
     else:
         first = real if rng.random() < 0.6 else invented(rng, heldout)
