@@ -248,10 +248,10 @@ class _Writer:
         return _put(self.plain(clause, place, named), clause.text)
 
     def plain(self, clause: Clause, place: str, named: bool) -> str:
-        if self.short and place not in {"fix.when", "admit"} and self.rng.random() < 0.75:
+        if self.short and place != "fix.when" and self.rng.random() < 0.75:
             place = _bare(clause)
-        if self.topic and not self.topic.known:
-            return self.fresh(_naming(place, False))  # its clauses name it already
+        if self.topic and (not self.topic.known or self.topic.gerund in clause.text):
+            return self.fresh(_naming(place, False) or neutral.FRAMES[place])  # the clause names it already
         if not named and self.rng.random() < 0.6:
             return self.fresh(_naming(place, True) or neutral.FRAMES[place])
         return self.fresh(neutral.FRAMES[place])

@@ -174,7 +174,8 @@ def _first_turn(rng: random.Random, voice: Voice, unknown: bool) -> Turn:
             topic, kind = rng.choice(cells)
             if rng.random() * 2.0 < _KIND_WEIGHTS[kind]:
                 break
-    question = typed(ask(topic, rng.choice(phrasings(kind))), rng)
+    names = not topic.known and topic.noun != topic.noun.lower()
+    question = typed(ask(topic, rng.choice(phrasings(kind))), rng, names)
     return answer_turn(topic, kind, question, voice, rng)
 
 

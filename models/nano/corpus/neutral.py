@@ -76,7 +76,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
         "If {trouble}, it helps to {step}.",
         "When {trouble}, {step}.",
         "When {trouble}, try to {step}.",
-        "In that case, {step}.",
+        "To fix that, {step}.",
         "You can {step}.",
         "It usually helps to {step}.",
     ),
@@ -190,7 +190,8 @@ FRAMES: dict[str, tuple[str, ...]] = {
         "{Fact}.",
         "In short, {fact}.",
         "Well, {fact}.",
-        "Here, {fact}.",
+        "As for me, {fact}.",
+        "For my part, {fact}.",
     ),
     "done": (
         "{Fact}.",

@@ -231,8 +231,11 @@ def fill(template: str, topic: Topic) -> str:
     return template
 
 
-def typed(question: str, rng: random.Random) -> str:
-    """The question as somebody might type it: polite, without its capital, or without its end mark."""
+def typed(question: str, rng: random.Random, names: bool = False) -> str:
+    """The question as somebody might type it: polite, without its capital, or without its end mark.
+
+    `names` keeps the capitals inside, where they belong to a name that the answer has to copy.
+    """
     draw = rng.random()
     if draw < 0.62:
         return question
@@ -241,9 +244,9 @@ def typed(question: str, rng: random.Random) -> str:
         draw = rng.random()
     if draw < 0.80:
         return _lower_first(question)
-    if draw < 0.90:
+    if draw < 0.90 and not names:
         return question.lower().rstrip("?.")
-    return question.rstrip("?.") if draw < 0.96 else capital(question.lower())
+    return question.rstrip("?.") if draw < 0.96 or names else capital(question.lower())
 
 
 def _lower_first(text: str) -> str:
