@@ -335,14 +335,14 @@ def render(content: Plan, voice: Voice, rng: random.Random, last_step: int = 0) 
     opener = writer.opener()
     key = content.topic.key.lower() if content.topic else ""
     named = content.topic is None or (opener is not None and key in opener.lower())
-    if writer.short and len(chosen) == 1 and content.kind in {"how", "start"} and rng.random() < _SHORT_PAIR_RATE:
+    if writer.short and _starts_with_two_steps(content) and rng.random() < _SHORT_PAIR_RATE:
         chosen = content.clauses[:2]
     said: list[str] = []
     index = 0
     while index < len(chosen):
         clause = chosen[index]
         before = chosen[index - 1] if index else None
-        pair = _pair(writer, chosen, index, content.kind)
+        pair = _pair(writer, chosen, index)
         if said and index and not pair:
             aside = writer.aside()
             if aside:
@@ -362,12 +362,15 @@ def render(content: Plan, voice: Voice, rng: random.Random, last_step: int = 0) 
     return Answer(writer.finish(parts), tuple(chosen))
 
 
-def _pair(writer: _Writer, chosen: Sequence[Clause], index: int, kind: str) -> str | None:
+def _starts_with_two_steps(content: Plan) -> bool:
+    return content.kind in {"how", "start"} and [clause.step for clause in content.clauses[:2]] == [1, 2]
+
+
+def _pair(writer: _Writer, chosen: Sequence[Clause], index: int) -> str | None:
     """The first two steps of a how-to in one sentence, now and then; always where an answer has to be short."""
-    if index or kind not in {"how", "start"} or len(chosen) < 2 or [c.step for c in chosen[:2]] != [1, 2]:
+    if index or [clause.step for clause in chosen[:2]] != [1, 2]:
         return None
-    rate = 1.0 if writer.short else _PAIR_RATE / 2 if writer.wrapping else _PAIR_RATE
-    if (len(chosen) < 3 and not writer.short) or writer.rng.random() >= rate:
+    if not writer.short and (len(chosen) < 3 or writer.rng.random() >= _PAIR_RATE):
         return None
     frame = writer.fresh(neutral.FRAMES["pair"]).replace("{step2}", chosen[1].text)
     return _put(frame, chosen[0].text)
