@@ -114,7 +114,7 @@ def plan(
     elif kind == "why":
         reasons = pick("reason")
         clauses = reasons + pick("pro")
-        if draw < 0.25 and reasons:
+        if draw < 0.25 and reasons and not used:
             clauses, core = [groups["definition"][0], *reasons, *pick("pro")], 1
         elif draw < 0.4:
             clauses = [*reasons[:1], *pick("pro"), *reasons[1:]]

@@ -96,7 +96,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
         "In general, {fact}.",
         "In everyday terms, {fact}.",
         "In a few words, {fact}.",
-        "For most people, {fact}.",
+        "Generally speaking, {fact}.",
         "Broadly speaking, {fact}.",
     ),
     "fact": (
@@ -126,7 +126,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
         "A good reason to {verb} is that {fact}.",
         "{Gerund} is useful because {fact}.",
         "{Gerund} is a good idea because {fact}.",
-        "You could {verb} because {fact}.",
+        "It makes sense to {verb} because {fact}.",
     ),
     "reason.more": (
         "Also, {fact}.",
