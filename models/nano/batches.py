@@ -14,8 +14,8 @@ from torch import Tensor
 from .tokenizer import END, ChatEncoder
 
 MAX_LENGTH = 512
-POOL = 2_048
-_STEP = 16
+POOL = 4_096
+_STEP = 8
 """Lengths are padded to a multiple of this."""
 
 

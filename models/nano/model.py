@@ -141,7 +141,7 @@ class WeightedCrossEntropy(torch.autograd.Function):
     [n], weights float32 [n]; the result is a float32 scalar.
     """
 
-    CHUNK = 1_024
+    CHUNK = 512
 
     @staticmethod
     def forward(

@@ -112,6 +112,7 @@ class _Run:
         torch.manual_seed(recipe.seed)
         self.model = Nano(shape).to(self.device)
         self.state = State()
+        self.clock = 0.0
         named = list(self.model.named_parameters())
         matrices = [p for name, p in named if p.ndim == 2 and name != "embedding"]
         others = [p for name, p in named if p.ndim != 2 or name == "embedding"]
@@ -161,8 +162,8 @@ class _Run:
         done = max(self.state.tokens / self.recipe.tokens, self.state.seconds / (60 * self.recipe.minutes))
         return min(1.0, done)
 
-    def step(self, since: float) -> None:
-        """One update of the weights, from a batch of every stream; `since` is the time of the step before."""
+    def step(self) -> None:
+        """One update of the weights, from a batch of every stream."""
         self.gradient.zero_()
         loss = tokens = 0.0
         for stream in self.streams:
@@ -171,7 +172,9 @@ class _Run:
             batch_loss.backward()  # type: ignore[no-untyped-call]
             loss += float(batch_loss.detach())
             tokens += batch.tokens
-        sums = self._add_up(_Sums(loss, tokens, (time.perf_counter() - since) / len(self.shared)))
+        now = time.perf_counter()
+        sums = self._add_up(_Sums(loss, tokens, (now - self.clock) / len(self.shared)))
+        self.clock = now
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         scale = min(1.0, (self.state.step + 1) / WARM_UP, (1 - self.progress()) / (1 - HOLD))
         groups = (group for optimizer in self.optimizers for group in optimizer.param_groups)
@@ -224,34 +227,33 @@ class _Run:
 
     def run(self) -> None:
         """Train to the end of the recipe."""
-        began, start = time.perf_counter(), self.state.seconds
-        reported = validated = last = began
+        for _ in range(2):  # compiles for one length, then for any; the recipe's minutes do not count it
+            self.loss(next(self.streams[0]), self.forward).backward()  # type: ignore[no-untyped-call]
+        self.barrier.wait()
+        self.clock = reported = validated = time.perf_counter()
         while self.progress() < 1:
-            since, last = last, time.perf_counter()
-            self.step(since)
+            self.step()
             if self.rank:
                 continue
-            now = time.perf_counter()
-            if now - validated > VALIDATE_SECONDS:
+            if self.clock - validated > VALIDATE_SECONDS:
                 self.state.validation = self.validate()
                 self.save(done=False)
-                validated = time.perf_counter()
-            if now - reported > REPORT_SECONDS:
-                self._report(now - began, start)
-                reported = now
+                validated = self.clock
+            if self.clock - reported > REPORT_SECONDS:
+                self._report()
+                reported = self.clock
         if self.rank == 0:
             self.state.validation = self.validate()
             self.save(done=True)
-            self._report(time.perf_counter() - began, start)
+            self._report()
 
-    def _report(self, spent: float, start: float) -> None:
+    def _report(self) -> None:
         state, progress = self.state, self.progress()
         left = state.seconds * (1 - progress) / max(progress, 1e-9)
-        rate = state.tokens / max(state.seconds, 1e-9)
         print(
             f"{self.shape.name}: {progress:4.0%}  step {state.step:,}  {state.tokens / 1e6:.2f} M tokens  "
-            f"loss {state.loss:.3f}  held out {state.validation:.3f}  {rate:,.0f} tok/s  "
-            f"{(start + spent) / 60:.1f} min, {left / 60:.1f} to go",
+            f"loss {state.loss:.3f}  held out {state.validation:.3f}  {state.tokens / state.seconds:,.0f} tok/s  "
+            f"{state.seconds / 60:.1f} min, {left / 60:.1f} to go",
             file=sys.stderr,
             flush=True,
         )
