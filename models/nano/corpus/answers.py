@@ -128,7 +128,9 @@ def plan(
         if draw < 0.35:
             sides.reverse()
         reasons = pick("reason")
-        clauses = [*reasons[:1], *sides] if draw > 0.75 else [*sides, *reasons[:1]]
+        clauses = [*sides, *reasons[:1]]
+        if draw > 0.75:
+            clauses, core = [*reasons[:1], *sides], 2
     elif kind == "about":
         more = _distinct(pick("fact", "reason", "pro", "con", "step"), 3)
         clauses = [*pick("definition"), *more]

@@ -182,6 +182,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
         "As a small model, {fact}.",
         "As a small built-in model, {fact}.",
         "So far, {fact}.",
+        "At present, {fact}.",
         "I am a small model, and {fact}.",
     ),
     "self": (
@@ -190,6 +191,7 @@ FRAMES: dict[str, tuple[str, ...]] = {
         "{Fact}.",
         "In short, {fact}.",
         "Well, {fact}.",
+        "Of course, {fact}.",
         "As for me, {fact}.",
         "For my part, {fact}.",
     ),

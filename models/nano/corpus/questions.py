@@ -185,7 +185,7 @@ _FOLLOW_UPS: dict[str, tuple[str, ...]] = {
         "Can you explain what that is?",
         "And what is that?",
         "I do not know what that is.",
-        "Sorry, what is that?",
+        "What do you mean by that?",
         "What is it, exactly?",
     ),
 }
