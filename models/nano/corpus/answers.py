@@ -17,9 +17,9 @@ _PLAIN_ITEMS = {
     "how": (3, 4),
     "start": (1, 3),
     "after": (1, 2),
-    "problem": (1, 3),
+    "problem": (2, 3),
     "trouble": (1, 2),
-    "tip": (1, 3),
+    "tip": (2, 3),
     "talk": (4, 4),
 }
 _PAIR_RATE = 0.15
