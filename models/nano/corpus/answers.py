@@ -345,7 +345,7 @@ def render(content: Plan, voice: Voice, rng: random.Random, last_step: int = 0) 
         clause = chosen[index]
         before = chosen[index - 1] if index else None
         pair = _pair(writer, chosen, index)
-        if said and index and not pair:
+        if said and not pair:
             aside = writer.aside()
             if aside:
                 said.append(aside)
