@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
 from drift_edge.errors import ModelFileError
+
+# The beginnings of the clauses with which the pair owns up (`nano/corpus/unknown.py`), whatever the style.
+_ADMITS = re.compile(
+    r"\bI (do not|don't) know\b|\bI know (very|too) little\b|\bI have (not|never) learned\b|\bI was never taught\b"
+    r"|\bI (cannot|can't|am not able to) (say|tell|name)\b|\bI am too small\b|\bas a small (built-in )?model\b"
+    r"|\bI am not sure (about|that)\b|\bI have no (good (facts|tip)|way to find)\b",
+    re.IGNORECASE,
+)
 
 
 def builtin_pair() -> tuple[Path, Path]:
@@ -20,3 +29,8 @@ def builtin_pair() -> tuple[Path, Path]:
         if not path.is_file():
             raise ModelFileError(f"{path}: the built-in pair is missing; install drift-edge again, or run `make nano`")
     return llm, slm
+
+
+def builtin_does_not_know(text: str) -> bool:
+    """Whether an answer of the built-in pair owns up to not knowing the thing asked."""
+    return _ADMITS.search(text) is not None

@@ -1,0 +1,307 @@
+"""`drift-edge chat`: one question by -p or stdin, or a conversation on the terminal."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from drift_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from drift_edge.attributes import Attributes
+
+    from .config import Raw, Settings
+    from .dialogue import Dialogue, Engine
+    from .session import Session
+
+BUILTIN = "nano"
+_MAX_STDIN = 16 << 20
+
+
+class Steer(StrEnum):
+    """How the answer is steered."""
+
+    logits = "logits"
+    prompt = "prompt"
+    off = "off"
+
+
+class FlashAttn(StrEnum):
+    """llama.cpp's flash attention."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+class Color(StrEnum):
+    """When to colour."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+def chat(
+    pair: Annotated[str | None, typer.Argument(metavar="PAIR", help="A pair of models; 'nano' is built in.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", "-p", help="Ask this and leave. What is piped in goes below it.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
+    llm: Annotated[Path | None, typer.Option(help="GGUF file of the LLM.")] = None,
+    slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM, of the same family.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="A=0.8,B=-0.3|@FILE.json", help="Weights p of the attributes.")
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Strength; smaller steers more.  [default: 0.5]")] = None,
+    active: Annotated[int | None, typer.Option(help="Most attributes that take part at once.  [default: 7]")] = None,
+    steer: Annotated[
+        Steer | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, or not at all.")
+    ] = None,
+    attributes: Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token.  [default: 0.8]")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Keep the k likeliest tokens; 0 is off.  [default: 40]")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Keep this much probability; 1 is off.  [default: 0.95]")] = None,
+    min_p: Annotated[float | None, typer.Option(help="Least share of the best token's.  [default: 0.05]")] = None,
+    repeat_penalty: Annotated[float | None, typer.Option(help="1 is off.  [default: 1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the answer reproducible.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt of your own.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")] = None,
+    ctx_size: Annotated[
+        int | None, typer.Option(help="Tokens of context.  [default: 4096, or the models' own]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
+    gpu_layers: Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: all]")] = None,
+    slm_gpu_layers: Annotated[int | None, typer.Option(help="The same for the small LM.")] = None,
+    cache_type: Annotated[str | None, typer.Option(help="Type of the KV cache: f16, f32, q8_0 ...")] = None,
+    flash_attn: Annotated[FlashAttn | None, typer.Option(help="Flash attention.  [default: auto]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    stats: Annotated[bool | None, typer.Option("--stats/--no-stats", help="Say on stderr what it cost.")] = None,
+    color: Annotated[Color | None, typer.Option(help="Colour on stderr.  [default: auto]")] = None,
+    save: Annotated[
+        bool | None, typer.Option("--save/--no-save", help="Keep the conversation.  [default: save]")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
+) -> None:
+    """Talk to a personalised LLM.
+
+    With -p, or with something piped in, one question is answered and the program ends; else it is a conversation,
+    where /help lists the commands. Every flag can also stand in config.toml (top-p = 0.9) or in the environment
+    (DRIFT_EDGE_TOP_P=0.9); flags win over the resumed conversation, that over the environment, that over the file.
+    """
+    flags: dict[str, object] = {
+        "llm": llm,
+        "slm": slm,
+        "weights": weights,
+        "beta": beta,
+        "active": active,
+        "steer": steer and steer.value,
+        "attributes": attributes,
+        "temperature": temperature,
+        "top-k": top_k,
+        "top-p": top_p,
+        "min-p": min_p,
+        "repeat-penalty": repeat_penalty,
+        "seed": seed,
+        "max-tokens": max_tokens,
+        "system": system,
+        "stop": stop or None,
+        "ctx-size": ctx_size,
+        "threads": threads,
+        "gpu-layers": gpu_layers,
+        "slm-gpu-layers": slm_gpu_layers,
+        "cache-type": cache_type,
+        "flash-attn": flash_attn and flash_attn.value,
+        "stats": stats,
+        "color": color and color.value,
+        "save": save,
+    }
+    given: Raw = {
+        name: (str(value) if isinstance(value, Path) else value, f"--{name}")
+        for name, value in flags.items()
+        if value is not None
+    }
+    run(pair, prompt, given, resume=resume, as_json=as_json, verbose=verbose)
+
+
+def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_json: bool, verbose: bool) -> None:
+    """The command itself.
+
+    Args:
+        pair: the positional argument.
+        prompt: of -p.
+        flags: settings given as flags.
+        resume: go on with the last conversation.
+        as_json: print the answer as one JSON object.
+        verbose: show llama.cpp's log.
+
+    Raises:
+        DriftError: something is wrong with the input, or the engine fails.
+        typer.Exit: 130, after Ctrl-C.
+    """
+    from .config import read_config, read_environment, resolve
+    from .dialogue import Dialogue
+    from .paths import folders
+    from .render import Screen, is_terminal
+    from .session import Autosave, latest, read_session
+
+    flags = with_pair(pair, flags)
+    places = folders()
+    path = latest(places.sessions) if resume else None
+    session = read_session(path) if path else None
+    settings, pool = resolve(read_config(places.config_file), read_environment(), _remembered(session, flags), flags)
+    one_shot = prompt is not None or not is_terminal(sys.stdin)
+    if as_json and not one_shot:
+        raise UsageError("--json is for one question: give it by -p or pipe it in")
+    question = read_question(prompt) if one_shot else None
+    if (settings.llm is None) != (settings.slm is None):
+        have, lack = ("llm", "slm") if settings.llm else ("slm", "llm")
+        raise UsageError(f"--{have} needs --{lack} too: two models of one family (the same file twice works as well)")
+    _log_to(sys.stderr if verbose else None)
+    screen = Screen(settings.color, quiet=as_json)
+    saver = Autosave(places.sessions if settings.save else None, screen.note)
+    if settings.llm is not None and is_terminal(sys.stderr):
+        screen.say(f"loading {settings.llm.name} and {settings.slm and settings.slm.name} ...", "dim")
+    engine = load_engine(settings, pool)
+    try:
+        dialogue = Dialogue(engine, settings, screen, saver, measure=as_json)
+        if session and path:
+            dialogue.session = session
+            saver.go_on(path)
+        if question is not None:
+            ask_once(dialogue, question, as_json)
+        else:
+            from .repl import converse
+
+            converse(dialogue, places.history)
+    finally:
+        engine.close()
+
+
+def ask_once(dialogue: Dialogue, question: str, as_json: bool) -> None:
+    """Answer one question.
+
+    Raises:
+        DriftError: the engine cannot answer.
+        typer.Exit: 130, after Ctrl-C.
+    """
+    from .errors import INTERRUPTED
+
+    answer = dialogue.ask(question)
+    if as_json:
+        dialogue.screen.json(answer.to_dict())
+    if answer.finish_reason == "cancelled":
+        raise typer.Exit(INTERRUPTED)
+
+
+def load_engine(settings: Settings, pool: Attributes) -> Engine:
+    """The engine with the pair that `settings` name.
+
+    Raises:
+        ModelError: a model or the pair cannot be used.
+        UsageError: a setting is out of range.
+    """
+    from drift_edge.engine import Drift
+
+    from ..models import builtin_pair
+
+    llm, slm = (settings.llm, settings.slm) if settings.llm and settings.slm else builtin_pair()
+    return Drift.load(
+        llm,
+        slm,
+        ctx_size=settings.ctx_size,
+        threads=settings.threads,
+        gpu_layers=settings.gpu_layers,
+        slm_gpu_layers=settings.slm_gpu_layers,
+        flash_attn=settings.flash_attn,
+        cache_type=settings.cache_type,
+        attributes=pool,
+        active=settings.active,
+    )
+
+
+def with_pair(pair: str | None, flags: Raw) -> Raw:
+    """The flags, with what the positional argument says of the models.
+
+    Raises:
+        UsageError: the pair is unknown, or --llm or --slm says otherwise.
+    """
+    if pair is None:
+        return flags
+    if pair != BUILTIN:
+        hint = f"; a question goes with -p: drift-edge chat -p {pair!r}" if " " in pair else ""
+        raise UsageError(
+            f"unknown pair {pair!r}: '{BUILTIN}' is built in, other models are given by --llm FILE --slm FILE{hint}"
+        )
+    if "llm" in flags or "slm" in flags:
+        raise UsageError(f"'{BUILTIN}' and --llm or --slm exclude each other")
+    return {**flags, "llm": (None, BUILTIN), "slm": (None, BUILTIN)}
+
+
+def read_question(prompt: str | None) -> str:
+    """What is asked: -p, then what is piped in, a blank line between.
+
+    Raises:
+        UsageError: nothing, too much, or not UTF-8; names the byte.
+    """
+    if prompt is not None:
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            at = len(prompt[: error.start].encode("utf-8", "surrogateescape"))
+            raise UsageError(f"-p: not valid UTF-8 at byte {at}") from None
+    parts = [prompt or "", _read_stdin() if prompt is None or _is_piped() else ""]
+    question = "\n\n".join(part for part in parts if part.strip())
+    if not question:
+        raise UsageError("the prompt is empty: give a question by -p or pipe it in")
+    return question
+
+
+def _is_piped() -> bool:
+    # With -p, only a pipe or a file is read: a script's idle socket or device would block for ever.
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _read_stdin() -> str:
+    if sys.stdin is None:
+        return ""
+    raw = sys.stdin.buffer.read(_MAX_STDIN + 1)
+    if len(raw) > _MAX_STDIN:
+        raise UsageError(f"stdin: over {_MAX_STDIN >> 20} MiB, more than any context holds")
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin: not valid UTF-8 at byte {error.start} ({raw[error.start]:#04x})") from None
+
+
+def _remembered(session: Session | None, flags: Raw) -> Raw:
+    if session is None:
+        return {}
+    models_given = {"llm", "slm"} & set(flags)
+    return {
+        name: (value, f"the saved session's {name}")
+        for name, value in session.settings.items()
+        if not (models_given and name in ("llm", "slm"))
+    }
+
+
+def _log_to(stream: TextIO | None) -> None:
+    import logging
+
+    logger = logging.getLogger("drift_edge")
+    if stream is None:
+        logger.addHandler(logging.NullHandler())  # else Python would print warnings by itself
+    else:
+        logger.addHandler(logging.StreamHandler(stream))
+        logger.setLevel(logging.DEBUG)

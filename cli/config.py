@@ -1,0 +1,266 @@
+"""Settings of a chat, and where they come from: flag, then resumed session, then environment, then config.toml.
+
+Every setting has one name everywhere: `--top-p`, `DRIFT_EDGE_TOP_P`, `top-p = 0.9` in config.toml, `/set top-p 0.9`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from drift_edge.attributes import Attributes
+from drift_edge.errors import UsageError
+from drift_edge.sampling import SamplerSettings
+from drift_edge.weights import check_beta, check_weights, parse_weights
+
+Steer = Literal["logits", "prompt", "off"]
+Raw = Mapping[str, tuple[object, str]]  # name -> (value as found, where it was found)
+
+
+@dataclass(slots=True)
+class Settings:
+    """All settings of a chat; the defaults are the program's.
+
+    Attributes:
+        llm, slm: GGUF files; None is the built-in pair.
+        attributes: TOML file of a custom pool; None is the 41 of Table 5.
+        ctx_size, threads, gpu_layers, slm_gpu_layers: as `Drift.load`; None lets the engine choose.
+        weights, beta, active, steer, seed, max_tokens, stop: as `Drift.chat`.
+        system: the user's own system prompt.
+        stats, color, save: what is printed and kept.
+    """
+
+    llm: Path | None = None
+    slm: Path | None = None
+    attributes: Path | None = None
+    ctx_size: int | None = None
+    threads: int | None = None
+    gpu_layers: int | None = None
+    slm_gpu_layers: int | None = None
+    cache_type: str = "f16"
+    flash_attn: str = "auto"
+    weights: dict[str, float] = field(default_factory=dict)
+    beta: float = 0.5
+    active: int = 7
+    steer: Steer = "logits"
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    seed: int | None = None
+    max_tokens: int = 512
+    system: str | None = None
+    stop: tuple[str, ...] = ()
+    stats: bool = False
+    color: str = "auto"
+    save: bool = True
+
+    def sampler(self) -> SamplerSettings:
+        """The settings of the samplers."""
+        return SamplerSettings(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty,
+        )
+
+    def get(self, name: str) -> Any:
+        """The value of the setting `name`."""
+        return getattr(self, name.replace("-", "_"))
+
+    def put(self, name: str, value: object, where: str, pool: Attributes | None = None) -> None:
+        """Check `value` and set it.
+
+        Args:
+            name: a setting's name, as the flag without its dashes.
+            value: text, or a value of the right type; None or "none" empties what may be empty.
+            where: for messages, where the value was found.
+            pool: needed for `weights`.
+
+        Raises:
+            UsageError: of the wrong type or out of range; names `where`.
+            WeightsError: a weights file cannot be used.
+        """
+        try:
+            setattr(self, name.replace("-", "_"), _checked(name, value, pool))
+        except UsageError as error:
+            raise UsageError(f"{where}: {str(error).removeprefix(name.replace('-', '_') + ': ')}") from None
+
+    def to_dict(self, names: Iterable[str]) -> dict[str, object]:
+        """The named settings that differ from the defaults, as JSON values."""
+        defaults, found = Settings(), {}
+        for name in names:
+            value = self.get(name)
+            if value != defaults.get(name):
+                plain = str(value.absolute()) if isinstance(value, Path) else value
+                found[name] = list(plain) if isinstance(plain, tuple) else plain
+        return found
+
+
+_CHOICES = {
+    "steer": get_args(Steer),
+    "flash-attn": ("auto", "on", "off"),
+    "color": ("auto", "always", "never"),
+}
+_WHOLE = {  # name: the least value
+    "ctx-size": 16,
+    "threads": 1,
+    "gpu-layers": -1,
+    "slm-gpu-layers": -1,
+    "active": 1,
+    "top-k": 0,
+    "seed": 0,
+    "max-tokens": 1,
+}
+_NUMBERS = ("beta", "temperature", "top-p", "min-p", "repeat-penalty")
+_FILES = ("llm", "slm", "attributes")
+_SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+
+#: All names, in the order in which they are shown.
+NAMES = tuple(name.replace("_", "-") for name in Settings.__dataclass_fields__)
+#: Names that a running chat can change.
+LIVE = NAMES[NAMES.index("weights") : NAMES.index("color")]
+#: Names that a saved session brings back.
+SAVED = NAMES[: NAMES.index("stats")]
+_MAY_BE_EMPTY = {"llm", "slm", "attributes", "ctx-size", "threads", "gpu-layers", "slm-gpu-layers", "seed", "system"}
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the closest known one, or all."""
+    known = list(known)
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+
+
+def read_environment(environment: Mapping[str, str] | None = None) -> Raw:
+    """Settings from `DRIFT_EDGE_*`; an empty variable counts as not set."""
+    environment = os.environ if environment is None else environment
+    names = {name: f"DRIFT_EDGE_{name.upper().replace('-', '_')}" for name in NAMES}
+    return {name: (environment[key], key) for name, key in names.items() if environment.get(key)}
+
+
+def read_config(path: Path) -> Raw:
+    """Settings from config.toml; a missing file has none.
+
+    Raises:
+        UsageError: unreadable, not TOML, or an unknown key; names the file and the key.
+    """
+    try:
+        data = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the config file: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    found: dict[str, tuple[object, str]] = {}
+    for key, value in data.items():
+        if key not in NAMES:
+            raise UsageError(f"{path}: unknown key {key!r}; {closest(key, NAMES)}")
+        if key in _FILES and isinstance(value, str):
+            value = str(path.parent / Path(value).expanduser())
+        found[key] = value, f"{path}: {key}"
+    return found
+
+
+def resolve(*sources: Raw) -> tuple[Settings, Attributes]:
+    """Settings and attribute pool from several sources, the strongest last.
+
+    Raises:
+        UsageError: a value is of the wrong type or out of range; names where it was found.
+        WeightsError: a weights file cannot be used.
+    """
+    merged = {name: found for source in sources for name, found in source.items()}
+    settings = Settings()
+    weights = merged.pop("weights", None)
+    for name, (value, where) in merged.items():
+        settings.put(name, value, where)
+    pool = Attributes.from_toml(settings.attributes) if settings.attributes else Attributes.builtin()
+    if weights is not None:
+        settings.put("weights", *weights, pool)
+    return settings, pool
+
+
+def _checked(name: str, value: object, pool: Attributes | None) -> object:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        if name in _MAY_BE_EMPTY:
+            return None
+        if name in ("weights", "stop"):
+            return {} if name == "weights" else ()
+    if name == "weights":
+        return _weights(value, pool or Attributes.builtin())
+    if name in _NUMBERS:
+        return _number(name, value)
+    if name in _WHOLE:
+        return _whole(name, value)
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise UsageError(f"expected one of {', '.join(_CHOICES[name])}, got {value!r}")
+        return value
+    if name in ("stats", "save"):
+        return _switch(value)
+    if name == "stop":
+        texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        return tuple(_text(text) for text in texts)
+    if name in _FILES:
+        return Path(_text(value)).expanduser()
+    return _text(value)
+
+
+def _weights(value: object, pool: Attributes) -> dict[str, float]:
+    if isinstance(value, Mapping):
+        return check_weights(value, pool)
+    return parse_weights(_text(value), pool)
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        number = value
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise UsageError(f"expected a number, got {value!r}")
+    if name == "beta":
+        return check_beta(number)
+    _check_sampler(name, number)
+    return float(number)
+
+
+def _check_sampler(name: str, number: float) -> None:
+    only: dict[str, Any] = {name.replace("-", "_"): number}
+    SamplerSettings(**only)
+
+
+def _whole(name: str, value: object) -> int:
+    least = _WHOLE[name]
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = value
+    if isinstance(number, bool) or not isinstance(number, int) or not least <= number < 1 << 63:
+        raise UsageError(f"expected a whole number, {least} or more, got {value!r}")
+    if name == "top-k":
+        _check_sampler(name, number)
+    return number
+
+
+def _switch(value: object) -> bool:
+    found = _SWITCHES.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise UsageError(f"expected on or off, got {value!r}")
+    return found
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"expected text that is not empty, got {value!r}")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise UsageError("expected valid UTF-8")
+    return value

@@ -1,0 +1,108 @@
+"""What the person sees: answers on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TextIO
+
+from drift_edge.events import Answer
+
+_STYLES = {"dim": "2", "bold": "1", "red": "31", "cyan": "36"}
+# A model's output could otherwise drive the terminal: C0 and C1 controls, but for newline and tab.
+_CONTROLS = {c: None for c in (*range(0x20), *range(0x7F, 0xA0)) if c not in (0x09, 0x0A)}
+
+
+def visible(text: str) -> str:
+    """`text` without control characters, newline and tab apart."""
+    return text.translate(_CONTROLS)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether `stream` is a terminal; a closed one is not."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+class Screen:
+    """Writes answers, notices and headings.
+
+    Args:
+        color: `auto` colours a terminal, unless `NO_COLOR` is set or the terminal is dumb; `always`; `never`.
+        quiet: answers are not written (for `--json`).
+    """
+
+    def __init__(self, color: str = "auto", *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._clean = is_terminal(sys.stdout)
+        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        self.color = color == "always" or (color == "auto" and not plain and is_terminal(sys.stderr))
+        self._at_line_start = True
+
+    # -- the answer, on stdout
+
+    def answer(self, text: str) -> None:
+        """Write a piece of the answer at once."""
+        if self.quiet or not text or sys.stdout is None:
+            return
+        text = visible(text) if self._clean else text
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        self._at_line_start = text.endswith("\n") if text else self._at_line_start
+
+    def end_answer(self) -> None:
+        """End the answer's last line."""
+        if not self._at_line_start:
+            self.answer("\n")
+
+    def json(self, data: object) -> None:
+        """Write one JSON object on a line of its own."""
+        if sys.stdout is not None:
+            utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+            sys.stdout.write(json.dumps(data, ensure_ascii=not utf8, allow_nan=False) + "\n")
+            sys.stdout.flush()
+
+    # -- the rest, on stderr
+
+    def style(self, text: str, style: str) -> str:
+        """`text` in a style, where colour is on."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.color else text
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Write lines for the person."""
+        if sys.stderr is not None:
+            text = visible(text)
+            print(self.style(text, style) if style else text, file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """Write something worth knowing."""
+        self.say(f"note: {text}", "dim")
+
+    def error(self, text: str) -> None:
+        """Write what went wrong."""
+        self.say(f"Error: {text}", "red")
+
+    def stats(self, answer: Answer) -> None:
+        """Write what an answer cost."""
+        self.say(stats_line(answer), "dim")
+
+
+def stats_line(answer: Answer) -> str:
+    """Speed, work and steering of an answer, in one line."""
+    t = answer.timings
+    parts = [
+        f"first token {t.ttft_s:.3f} s",
+        f"{t.generated_tokens} tokens at {t.tokens_per_second:.1f}/s",
+        f"prefilled {t.prefilled_tokens}",
+        f"decodes {t.llm_decodes} LLM + {t.slm_decodes} sLM",
+    ]
+    if answer.entropy_llm_bits is not None and answer.entropy_steered_bits is not None:
+        parts.append(f"entropy {answer.entropy_llm_bits:.2f} -> {answer.entropy_steered_bits:.2f} bits")
+    if answer.kl_per_token is not None:
+        parts.append(f"KL {answer.kl_per_token:.3f} nats/token")
+    return f"[{'; '.join(parts)}; seed {answer.seed}]"
+
+
+def weights_text(weights: dict[str, float]) -> str:
+    """Weights as they are typed: `concise=0.8,vivid=-0.3`."""
+    return ",".join(f"{name}={weight:g}" for name, weight in weights.items())
