@@ -111,21 +111,21 @@ def main() -> None:
     """Compute the values, compare the engine with them, and write them only if it agrees."""
     from drift_edge import Drift
     from drift_edge.models import builtin_pair
-    from drift_edge.models.nano import export, hf
+    from drift_edge.models.nano import convert, hf
 
     shipped = builtin_pair()
     recorded: dict[str, np.ndarray] = {}
     failed = False
     with tempfile.TemporaryDirectory() as folder:
-        twins = {kind: [Path(folder) / f"{kind}-{path.name}" for path in shipped] for kind in ("f32", "f16")}
+        twins = {kind: [Path(folder) / f"{kind}-{path.name}" for path in shipped] for kind in ("F32", "F16")}
         for kind, paths in twins.items():
             for path, out in zip(shipped, paths, strict=True):
-                export.dequantise(path, out, kind)
-        llm, slm = (hf.load_model(path) for path in twins["f32"])
+                convert.dequantise(path, out, kind)
+        llm, slm = (hf.load_gguf(path) for path in twins["F32"])
         tokenizer = hf.load_tokenizer(shipped[0])
         with (
-            Drift.load(*twins["f32"], cache_type="f32", flash_attn="off") as f32,
-            Drift.load(*twins["f16"]) as f16,
+            Drift.load(*twins["F32"], cache_type="f32", flash_attn="off") as f32,
+            Drift.load(*twins["F16"]) as f16,
         ):
             for i, case in enumerate(CASES):
                 rows, continuation = oracle_rows(case, llm, slm, tokenizer)

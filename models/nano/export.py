@@ -1,4 +1,4 @@
-"""Checkpoints to GGUF files, and a shipped file back to float32."""
+"""Checkpoints to GGUF files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType as Kind
-from gguf import GGUFReader, GGUFValueType, GGUFWriter, TokenType
-from gguf.quants import dequantize, quantize
+from gguf import GGUFWriter, TokenType
+from gguf.quants import quantize
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from .convert import FILE_TYPES, finish
 from .model import CONTEXT, NORM_EPS, ROPE_BASE, Shape
 from .tokenizer import CONTROL, END, TEMPLATE, VOCAB_SIZE
 
 Array = NDArray[np.float32]
-
-FILE_TYPES = {"F32": (Kind.F32, 0), "F16": (Kind.F16, 1), "Q8_0": (Kind.Q8_0, 7)}
-"""Format name: tensor type of the matrices, and GGUF's number of such a file."""
 
 _BLOCK_NAMES = {
     "attn_norm": "attn_norm",
@@ -60,24 +58,7 @@ def export(shape: Shape, weights: Mapping[str, Array], tokenizer: Tokenizer, pat
         stored = tensor_type if array.ndim == 2 else Kind.F32
         data = quantize(np.ascontiguousarray(array, np.float32), stored)
         writer.add_tensor(name, data, raw_dtype=stored)
-    _finish(writer)
-
-
-def dequantise(q8_path: Path, out_path: Path) -> None:
-    """Write the float32 twin of a GGUF file: the same metadata, and every tensor at the value that it decodes to."""
-    reader = GGUFReader(q8_path)
-    writer = GGUFWriter(out_path, "llama")
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        value, kind = field.contents(), field.types[0]
-        if field.name == "general.file_type":
-            value = FILE_TYPES["F32"][1]
-        item = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, value, kind, sub_type=item)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
-    _finish(writer)
+    finish(writer)
 
 
 def rope_rows(matrix: Array, heads: int) -> Array:
@@ -142,10 +123,3 @@ def _write_vocabulary(writer: GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
     writer.add_chat_template(TEMPLATE)
-
-
-def _finish(writer: GGUFWriter) -> None:
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, TokenType
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from .export import half_rows
@@ -58,7 +61,7 @@ def load_gguf(path: Path) -> LlamaForCausalLM:
     weights = {}
     for tensor in reader.tensors:
         if tensor.data.dtype not in (np.float32, np.float16):
-            raise ValueError(f"{path}: {tensor.name} is quantised; make a float32 twin with `export.dequantise`")
+            raise ValueError(f"{path}: {tensor.name} is quantised; make a float32 twin with `convert.dequantise`")
         array = np.array(tensor.data, dtype=np.float32)
         if tensor.name.endswith(("attn_q.weight", "attn_k.weight")):
             array = half_rows(array, heads)
@@ -70,6 +73,27 @@ def load_gguf(path: Path) -> LlamaForCausalLM:
         raise ValueError(f"{path}: tensors do not match; missing {missing}, unexpected {unexpected}")
     model.tie_weights()
     return model
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a GGUF file of the pair, run by Hugging Face's library.
+
+    Raises:
+        ValueError: the file has no byte-level BPE vocabulary.
+    """
+    fields = GGUFReader(path).fields
+    try:
+        tokens, merges, kinds = (
+            fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges", "token_type")
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: expected the key {error}") from None
+    vocabulary = {text: index for index, text in enumerate(tokens)}
+    tokenizer = Tokenizer(BPE(vocabulary, [tuple(merge.split(" ")) for merge in merges]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    control = [text for text, kind in zip(tokens, kinds, strict=True) if kind == TokenType.CONTROL]
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in control])
+    return tokenizer
 
 
 def _hf_name(name: str) -> str:

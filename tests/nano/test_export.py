@@ -15,7 +15,7 @@ pytest.importorskip("tokenizers", exc_type=ImportError)
 
 import gguf  # noqa: E402
 import llama_cpp  # noqa: E402
-from drift_edge.models.nano import export, model  # noqa: E402
+from drift_edge.models.nano import convert, export, model  # noqa: E402
 from drift_edge.models.nano.batches import batches, make_batch  # noqa: E402
 from drift_edge.models.nano.corpus import documents  # noqa: E402
 from drift_edge.models.nano.make import make_tokenizer  # noqa: E402
@@ -152,7 +152,7 @@ def test_row_orders_are_inverse() -> None:
 
 def test_float_twin_of_a_quantised_file(folder: Path, tmp_path: Path) -> None:
     small, twin = folder / export.file_name("slm"), tmp_path / "twin.gguf"
-    export.dequantise(small, twin)
+    convert.dequantise(small, twin)
     wanted, found = gguf.GGUFReader(small), gguf.GGUFReader(twin)
     assert found.fields.keys() == wanted.fields.keys()
     for name, field in wanted.fields.items():
