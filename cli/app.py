@@ -8,7 +8,7 @@ import typer
 
 from drift_edge import __version__
 
-from . import chat
+from . import attributes, chat, doctor, models
 from .errors import GuardedGroup
 
 app = typer.Typer(
@@ -36,3 +36,6 @@ def drift_edge(
 
 
 app.command("chat")(chat.chat)
+app.command("doctor")(doctor.doctor)
+app.add_typer(models.app, name="models")
+app.add_typer(attributes.app, name="attributes")

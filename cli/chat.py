@@ -7,7 +7,7 @@ import stat
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from .config import Raw, Settings
     from .dialogue import Dialogue, Engine
-    from .session import Session
 
 BUILTIN = "nano"
 _MAX_STDIN = 16 << 20
@@ -74,9 +73,7 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt of your own.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")] = None,
-    ctx_size: Annotated[
-        int | None, typer.Option(help="Tokens of context.  [default: 4096, or the models' own]")
-    ] = None,
+    ctx_size: Annotated[int | None, typer.Option(help="Tokens of context.  [default: 4096 at most]")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
     gpu_layers: Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: all]")] = None,
     slm_gpu_layers: Annotated[int | None, typer.Option(help="The same for the small LM.")] = None,
@@ -85,9 +82,7 @@ def chat(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     stats: Annotated[bool | None, typer.Option("--stats/--no-stats", help="Say on stderr what it cost.")] = None,
     color: Annotated[Color | None, typer.Option(help="Colour on stderr.  [default: auto]")] = None,
-    save: Annotated[
-        bool | None, typer.Option("--save/--no-save", help="Keep the conversation.  [default: save]")
-    ] = None,
+    save: Annotated[bool | None, typer.Option("--save/--no-save", help="Keep the conversation on disk.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
 ) -> None:
     """Talk to a personalised LLM.
@@ -146,17 +141,22 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
         DriftError: something is wrong with the input, or the engine fails.
         typer.Exit: 130, after Ctrl-C.
     """
-    from .config import read_config, read_environment, resolve
+    from .config import SAVED, read_config, read_environment, read_saved, resolve
     from .dialogue import Dialogue
     from .paths import folders
-    from .render import Screen, is_terminal
+    from .render import Screen, is_terminal, show_log
     from .session import Autosave, latest, read_session
 
     flags = with_pair(pair, flags)
     places = folders()
     path = latest(places.sessions) if resume else None
     session = read_session(path) if path else None
-    settings, pool = resolve(read_config(places.config_file), read_environment(), _remembered(session, flags), flags)
+    saved: Raw = {}
+    if session:
+        # Models given now are a pair; one of the session's would not go with them.
+        names = [name for name in SAVED if name not in ("llm", "slm") or not {"llm", "slm"} & set(flags)]
+        saved = read_saved(session.settings, str(path), names)
+    settings, pool = resolve(read_config(places.config_file), read_environment(), saved, flags)
     one_shot = prompt is not None or not is_terminal(sys.stdin)
     if as_json and not one_shot:
         raise UsageError("--json is for one question: give it by -p or pipe it in")
@@ -164,7 +164,7 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
     if (settings.llm is None) != (settings.slm is None):
         have, lack = ("llm", "slm") if settings.llm else ("slm", "llm")
         raise UsageError(f"--{have} needs --{lack} too: two models of one family (the same file twice works as well)")
-    _log_to(sys.stderr if verbose else None)
+    show_log(verbose)
     screen = Screen(settings.color, quiet=as_json)
     saver = Autosave(places.sessions if settings.save else None, screen.note)
     if settings.llm is not None and is_terminal(sys.stderr):
@@ -175,6 +175,7 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
         if session and path:
             dialogue.session = session
             saver.go_on(path)
+            screen.say(f"going on with the conversation of {session.created} ({len(session.turns)} questions)", "dim")
         if question is not None:
             ask_once(dialogue, question, as_json)
         else:
@@ -283,25 +284,3 @@ def _read_stdin() -> str:
         return raw.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"stdin: not valid UTF-8 at byte {error.start} ({raw[error.start]:#04x})") from None
-
-
-def _remembered(session: Session | None, flags: Raw) -> Raw:
-    if session is None:
-        return {}
-    models_given = {"llm", "slm"} & set(flags)
-    return {
-        name: (value, f"the saved session's {name}")
-        for name, value in session.settings.items()
-        if not (models_given and name in ("llm", "slm"))
-    }
-
-
-def _log_to(stream: TextIO | None) -> None:
-    import logging
-
-    logger = logging.getLogger("drift_edge")
-    if stream is None:
-        logger.addHandler(logging.NullHandler())  # else Python would print warnings by itself
-    else:
-        logger.addHandler(logging.StreamHandler(stream))
-        logger.setLevel(logging.DEBUG)

@@ -94,14 +94,8 @@ class Settings:
             raise UsageError(f"{where}: {str(error).removeprefix(name.replace('-', '_') + ': ')}") from None
 
     def to_dict(self, names: Iterable[str]) -> dict[str, object]:
-        """The named settings that differ from the defaults, as JSON values."""
-        defaults, found = Settings(), {}
-        for name in names:
-            value = self.get(name)
-            if value != defaults.get(name):
-                plain = str(value.absolute()) if isinstance(value, Path) else value
-                found[name] = list(plain) if isinstance(plain, tuple) else plain
-        return found
+        """The named settings as JSON values."""
+        return {name: _plain(self.get(name)) for name in names}
 
 
 _CHOICES = {
@@ -170,6 +164,18 @@ def read_config(path: Path) -> Raw:
     return found
 
 
+def read_saved(saved: Mapping[str, object], where: str, names: Iterable[str] = SAVED) -> Raw:
+    """The named ones of a saved session's settings.
+
+    Raises:
+        UsageError: an unknown setting.
+    """
+    for name in saved:
+        if name not in NAMES:
+            raise UsageError(f"{where}: unknown setting {name!r}; {closest(name, SAVED)}")
+    return {name: (saved[name], f"{where}: {name}") for name in names if name in saved}
+
+
 def resolve(*sources: Raw) -> tuple[Settings, Attributes]:
     """Settings and attribute pool from several sources, the strongest last.
 
@@ -186,6 +192,12 @@ def resolve(*sources: Raw) -> tuple[Settings, Attributes]:
     if weights is not None:
         settings.put("weights", *weights, pool)
     return settings, pool
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _checked(name: str, value: object, pool: Attributes | None) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from typing import TextIO
@@ -22,6 +23,16 @@ def visible(text: str) -> str:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether `stream` is a terminal; a closed one is not."""
     return stream is not None and not stream.closed and stream.isatty()
+
+
+def show_log(wanted: bool) -> None:
+    """Show the engine's and llama.cpp's log on stderr, or nothing of it."""
+    logger = logging.getLogger("drift_edge")
+    if wanted:
+        logger.addHandler(logging.StreamHandler(sys.stderr))
+        logger.setLevel(logging.DEBUG)
+    else:
+        logger.addHandler(logging.NullHandler())  # without one, Python prints warnings by itself
 
 
 class Screen:

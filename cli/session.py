@@ -43,7 +43,7 @@ class Session:
 
     Attributes:
         turns: in order; only the last may lack an answer.
-        settings: by name, those that differ from the program's defaults.
+        settings: by name, as JSON values.
         created: local time, ISO 8601.
     """
 
