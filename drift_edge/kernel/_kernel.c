@@ -1,6 +1,6 @@
-/* The kernel in C: Python's view of it. numeric.h holds the vector loops, once per instruction set; sampler.h the
- * draw; arguments.h the checks. What the functions mean is told in __init__.py; reference.py is their twin in numpy.
- * Stable ABI, no numpy C API: arrays come in as buffers, and the loops run without the GIL. */
+/* The kernel in C: Python's view of it. loops.h and numeric.h hold the vector loops of each instruction set;
+ * sampler.h the draw; arguments.h the checks. What the functions mean is told in __init__.py; reference.py is their
+ * twin in numpy. Stable ABI, no numpy C API: arrays come in as buffers, and the loops run without the GIL. */
 
 #ifndef Py_LIMITED_API
 #define Py_LIMITED_API 0x030B0000
@@ -21,87 +21,13 @@ typedef volatile bool Flag; /* MSVC: reads and writes of a volatile byte are who
 typedef atomic_bool Flag;
 #endif
 
-enum { LANES = 16, BLOCK = 64, GROUP = 256 };
-#define SLACK 0x1p-20
-#define LN2 0.69314718055994530942
-#define GOLDEN 0x9E3779B97F4A7C15u
-
-typedef struct {
-    double w, wz;
-    int64_t live;
-} Sums;
-
-typedef struct { /* the loops of one instruction set */
-    size_t (*fuse)(float *, const float *, const float *, const float *const *, const float *, size_t, size_t);
-    bool (*maxima)(const float *, size_t, float *, float *);
-    Sums (*exp_sums)(const float *, size_t, float, float);
-    double (*cross)(const float *, float, const float *, float, size_t);
-    uint64_t (*most_bits)(uint64_t, size_t, size_t);
-    uint64_t (*read)(const uint64_t *, size_t);
-    float (*exp)(float);
-} Loops;
-
-static inline uint64_t mix(uint64_t x) {
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
-    return x ^ x >> 31;
-}
-
-static inline uint64_t noise_bits(uint64_t key, uint64_t id) {
-    return mix(key + (id + 1) * GOLDEN);
-}
-
-#define TARGET
-#define FN(name) baseline_##name
-#include "numeric.h"
-#undef TARGET
-#undef FN
-#if defined(__GNUC__) && defined(__x86_64__)
-#define TARGET __attribute__((target("avx2,fma")))
-#define FN(name) avx2_##name
-#include "numeric.h"
-#undef TARGET
-#undef FN
-#define TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
-#define FN(name) avx512_##name
-#include "numeric.h"
-#endif
 #include "arguments.h"
+#include "loops.h"
 #include "sampler.h"
 
 typedef struct {
-    const Loops *loops;
-    const char *isa;
+    const Loops *loops; /* of the best instruction set here */
 } State;
-
-/* Choose an instruction set by name, or with NULL the best that this processor has. */
-static bool choose_isa(State *state, const char *name) {
-#if defined(__GNUC__) && defined(__x86_64__)
-    __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-    if (avx512 && (!name || !strcmp(name, "avx512"))) {
-        state->loops = &avx512_loops;
-        state->isa = "avx512";
-        return true;
-    }
-    if (avx2 && (!name || !strcmp(name, "avx2"))) {
-        state->loops = &avx2_loops;
-        state->isa = "avx2";
-        return true;
-    }
-#endif
-#if defined(__ARM_NEON) || defined(_M_ARM64)
-    const char *plain = "neon";
-#else
-    const char *plain = "baseline";
-#endif
-    if (name && strcmp(name, plain)) return false;
-    state->loops = &baseline_loops;
-    state->isa = plain;
-    return true;
-}
 
 static bool overlap(const char *a, size_t a_bytes, const char *b, size_t b_bytes) {
     return (uintptr_t)a < (uintptr_t)b + b_bytes && (uintptr_t)b < (uintptr_t)a + a_bytes;
@@ -280,7 +206,7 @@ static PyObject *py_divergence(PyObject *module, PyObject *const *args, Py_ssize
 }
 
 static PyObject *py_isa(PyObject *module, PyObject *Py_UNUSED(none)) {
-    return PyUnicode_FromString(((State *)PyModule_GetState(module))->isa);
+    return PyUnicode_FromString(((State *)PyModule_GetState(module))->loops->isa);
 }
 
 static PyObject *py_use_isa(PyObject *module, PyObject *arg) {
@@ -289,7 +215,11 @@ static PyObject *py_use_isa(PyObject *module, PyObject *arg) {
     if (bytes) PyOS_snprintf(name, sizeof name, "%s", PyBytes_AsString(bytes));
     Py_XDECREF(bytes);
     PyErr_Clear();
-    if (choose_isa(PyModule_GetState(module), name)) Py_RETURN_NONE;
+    const Loops *loops = choose_loops(name);
+    if (loops) {
+        ((State *)PyModule_GetState(module))->loops = loops;
+        Py_RETURN_NONE;
+    }
     PyErr_Format(PyExc_ValueError, "isa: expected one that this machine has, got %R", arg);
     return NULL;
 }
@@ -354,10 +284,12 @@ static void free_object(PyObject *self) {
 
 static PyObject *sampler_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"n_vocab", NULL};
-    Py_ssize_t n;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "n:Sampler", names, &n)) return NULL;
+    PyObject *n_vocab;
+    uint64_t n;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:Sampler", names, &n_vocab)) return NULL;
+    if (!get_u64(n_vocab, "n_vocab", &n)) return NULL;
     if (n < 1 || n > INT32_MAX) {
-        PyErr_Format(PyExc_ValueError, "n_vocab: expected 1 to 2^31 - 1, got %zd", n);
+        PyErr_Format(PyExc_ValueError, "n_vocab: expected 1 to 2^31 - 1, got %R", n_vocab);
         return NULL;
     }
     Sampler *self = (Sampler *)PyType_GenericAlloc(type, 0);
@@ -507,7 +439,7 @@ static int add_type(PyObject *module, PyType_Spec *spec) {
 }
 
 static int exec_module(PyObject *module) {
-    choose_isa(PyModule_GetState(module), NULL);
+    ((State *)PyModule_GetState(module))->loops = choose_loops(NULL);
     return add_type(module, &sampler_spec) < 0 || add_type(module, &abort_spec) < 0 ? -1 : 0;
 }
 

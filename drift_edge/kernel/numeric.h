@@ -1,11 +1,12 @@
-/* Loops over rows of logits. _kernel.c includes this file once per instruction set, with these defined:
- *   FN(name)  a function's name in that set      TARGET  the attribute that makes the compiler use it
+/* Loops over rows of logits. loops.h includes this file once per instruction set, with these defined:
+ *   ISA  its name    FN(name)  a function's name in it    TARGET  the attribute that makes the compiler use it
  * Plain C that compilers vectorise: LANES partial results side by side, blocks of fixed size, no calls inside. */
 
-/* exp(z) for z <= 0, relative error about 1e-7; 0 below -87, near the end of float32.
+/* exp(z) for z <= 0, relative error about 1e-7; below -86 as if it were -86, which is 0 beside any sum it is added to.
  * 2^n by the bits of a float whose last place counts ones, times 1 + r + r^2 q(r), q fitted at Chebyshev nodes. */
 TARGET static inline float FN(exp)(float z) {
     const float rounder = 12582912.0f; /* 1.5 * 2^23 */
+    z = z > LOWEST_Z ? z : LOWEST_Z;
     float shifted = z * 1.44269504f + rounder;
     float n = shifted - rounder;
     float r = (z - n * 0.693145752f) - n * 1.42860677e-6f; /* ln 2 in two parts: the first times n is exact */
@@ -20,141 +21,143 @@ TARGET static inline float FN(exp)(float z) {
     bits = (bits << 23) + (127u << 23);
     float scale;
     memcpy(&scale, &bits, sizeof scale);
-    return z < -87.0f ? 0.0f : q * scale;
+    return q * scale;
 }
 
-/* Sum of the lanes. */
-TARGET static inline double FN(sum)(const float *lanes) {
-    double total = 0.0;
-    for (int j = 0; j < LANES; j++) total += (double)lanes[j];
-    return total;
+/* One block of `fuse`; called with a constant len, so that the compiler unrolls it. False: a value is wrong at *where. */
+TARGET static inline bool FN(fuse_block)(float *out, const float *llm, const float *restrict base,
+                                         const float *const *rows, const float *weights, size_t n_rows, size_t at,
+                                         size_t len, size_t *where) {
+    float h[GROUP];
+    int32_t bad = 0;
+    for (size_t i = 0; i < len; i++) h[i] = 0.0f;
+    for (size_t r = 0; r < n_rows; r += 4) { /* four rows at a time: that many streams the processor prefetches well */
+        const float *restrict x0 = rows[r] + at, *restrict x1 = rows[r + 1] + at;
+        const float *restrict x2 = rows[r + 2] + at, *restrict x3 = rows[r + 3] + at;
+        float p0 = weights[r], p1 = weights[r + 1], p2 = weights[r + 2], p3 = weights[r + 3];
+        for (size_t i = 0; i < len; i++) {
+            float b = base[at + i];
+            h[i] += (p0 * (x0[i] - b) + p1 * (x1[i] - b)) + (p2 * (x2[i] - b) + p3 * (x3[i] - b));
+        }
+    }
+    for (size_t i = 0; i < len; i++) {
+        h[i] += llm[at + i];
+        bad |= !(fabsf(h[i]) <= FLT_MAX);
+    }
+    for (size_t i = 0; bad && i < len; i++) {
+        if (fabsf(h[i]) <= FLT_MAX) continue;
+        bool barred = llm[at + i] == -INFINITY || base[at + i] == -INFINITY;
+        bool wrong = !(llm[at + i] <= FLT_MAX) || !(base[at + i] <= FLT_MAX);
+        for (size_t r = 0; r < n_rows; r++) {
+            barred |= rows[r][at + i] == -INFINITY;
+            wrong |= !(rows[r][at + i] <= FLT_MAX);
+        }
+        *where = at + i;
+        if (wrong || !barred) return false;
+        h[i] = -INFINITY;
+    }
+    memcpy(out + at, h, len * sizeof *h); /* only now, since out may be llm */
+    return true;
 }
 
-/* h = h_llm + sum_i P_i (h_i - h_base), Eq. 15. Four rows at a time, because that many sums stay in registers.
- * rows and weights: n_rows of them, a multiple of four (pad with the base row and 0). Returns n, or the first index of a
- * block in which a value is neither finite nor lawfully -inf. */
+/* h = h_llm + sum_i P_i (h_i - h_base), Eq. 15. rows, weights: n_rows of them, a multiple of four (pad with the base row
+ * and 0). Returns n, or the first index whose value is neither finite nor lawfully -inf. */
 TARGET static size_t FN(fuse)(float *out, const float *llm, const float *base, const float *const *rows,
                               const float *weights, size_t n_rows, size_t n) {
-    for (size_t at = 0; at < n; at += BLOCK) {
-        size_t len = n - at < BLOCK ? n - at : BLOCK;
-        float h[BLOCK];
-        const float *restrict b = base + at;
-        for (size_t i = 0; i < len; i++) h[i] = 0.0f;
-        for (size_t r = 0; r < n_rows; r += 4) {
-            const float *restrict x0 = rows[r] + at, *restrict x1 = rows[r + 1] + at;
-            const float *restrict x2 = rows[r + 2] + at, *restrict x3 = rows[r + 3] + at;
-            float p0 = weights[r], p1 = weights[r + 1], p2 = weights[r + 2], p3 = weights[r + 3];
-            for (size_t i = 0; i < len; i++)
-                h[i] += (p0 * (x0[i] - b[i]) + p1 * (x1[i] - b[i])) + (p2 * (x2[i] - b[i]) + p3 * (x3[i] - b[i]));
-        }
-        int32_t bad = 0;
-        for (size_t i = 0; i < len; i++) {
-            h[i] += llm[at + i];
-            bad |= !(fabsf(h[i]) <= FLT_MAX);
-        }
-        if (bad)
-            for (size_t i = 0; i < len; i++) {
-                if (fabsf(h[i]) <= FLT_MAX) continue;
-                bool barred = llm[at + i] == -INFINITY || b[i] == -INFINITY;
-                bool wrong = !(llm[at + i] <= FLT_MAX) || !(b[i] <= FLT_MAX);
-                for (size_t r = 0; r < n_rows; r++) {
-                    barred |= rows[r][at + i] == -INFINITY;
-                    wrong |= !(rows[r][at + i] <= FLT_MAX);
-                }
-                if (wrong || !barred) return at + i;
-                h[i] = -INFINITY;
-            }
-        memcpy(out + at, h, len * sizeof *h); /* only now, since out may be llm */
-    }
+    size_t at = 0, where;
+    for (; at + GROUP <= n; at += GROUP)
+        if (!FN(fuse_block)(out, llm, base, rows, weights, n_rows, at, GROUP, &where)) return where;
+    if (at < n && !FN(fuse_block)(out, llm, base, rows, weights, n_rows, at, n - at, &where)) return where;
     return n;
 }
 
-/* The largest value, and lane_max[g], g < ceil(n / GROUP) * LANES: that of each group, which is every LANES-th value of
- * GROUP. Returns false if a value is NaN or +inf. lane_max may be NULL. */
-TARGET static bool FN(maxima)(const float *restrict x, size_t n, float *restrict lane_max, float *max) {
-    float best[LANES];
-    int32_t bad[LANES] = {0}, any = 0;
-    for (int j = 0; j < LANES; j++) best[j] = -INFINITY;
+/* The GROUP values from `at` on; past the end of the row, a padded copy. */
+TARGET static inline const float *FN(group)(const float *x, size_t at, size_t n, float *padded) {
+    if (n - at >= GROUP) return x + at;
+    for (size_t i = 0; i < GROUP; i++) padded[i] = i < n - at ? x[at + i] : -INFINITY;
+    return padded;
+}
+
+TARGET static inline float FN(larger)(float a, float b) {
+    return a > b ? a : b;
+}
+
+/* The largest value, and lane_max[g], g < ceil(n / GROUP) * LANES: that of every LANES-th value of a GROUP. Returns
+ * false if a value is NaN or +inf. lane_max may be NULL. */
+TARGET static bool FN(maxima)(const float *x, size_t n, float *lane_max, float *max) {
+    float padded[GROUP], best[LANES];
+    int32_t bad = 0;
+    for (size_t j = 0; j < LANES; j++) best[j] = -INFINITY;
     for (size_t at = 0; at < n; at += GROUP) {
-        size_t end = at + GROUP <= n ? at + GROUP : n, i = at;
-        float m[LANES];
-        for (int j = 0; j < LANES; j++) m[j] = -INFINITY;
-        for (; i + LANES <= end; i += LANES)
-            for (size_t j = 0; j < LANES; j++) {
-                m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-                bad[j] |= !(x[i + j] <= FLT_MAX);
-            }
-        for (size_t j = 0; i < end; i++, j++) {
-            m[j] = x[i] > m[j] ? x[i] : m[j];
-            bad[j] |= !(x[i] <= FLT_MAX);
-        }
-        for (int j = 0; j < LANES; j++) best[j] = m[j] > best[j] ? m[j] : best[j];
-        if (lane_max) memcpy(lane_max + at / GROUP * LANES, m, sizeof m);
+        const float *restrict v = FN(group)(x, at, n, padded);
+        float m[GROUP / 2]; /* halved until LANES are left: compilers make vectors of such loops */
+        for (size_t i = 0; i < GROUP; i++) bad |= !(v[i] <= FLT_MAX);
+        for (size_t i = 0; i < GROUP / 2; i++) m[i] = FN(larger)(v[i], v[i + GROUP / 2]);
+        for (size_t i = 0; i < GROUP / 4; i++) m[i] = FN(larger)(m[i], m[i + GROUP / 4]);
+        for (size_t i = 0; i < GROUP / 8; i++) m[i] = FN(larger)(m[i], m[i + GROUP / 8]);
+        for (size_t i = 0; i < GROUP / 16; i++) m[i] = FN(larger)(m[i], m[i + GROUP / 16]);
+        for (size_t j = 0; j < LANES; j++) best[j] = FN(larger)(m[j], best[j]);
+        if (lane_max) memcpy(lane_max + at / GROUP * LANES, m, LANES * sizeof *m);
     }
     *max = -INFINITY;
-    for (int j = 0; j < LANES; j++) {
-        *max = best[j] > *max ? best[j] : *max;
-        any |= bad[j];
-    }
-    return !any;
+    for (size_t j = 0; j < LANES; j++) *max = FN(larger)(best[j], *max);
+    return !bad;
 }
 
 /* Of z = (x - max) * scale: sum of exp(z), sum of exp(z) z, and how many are not -inf. */
-TARGET static Sums FN(exp_sums)(const float *restrict x, size_t n, float max, float scale) {
+TARGET static Sums FN(exp_sums)(const float *x, size_t n, float max, float scale) {
+    float padded[GROUP];
     Sums total = {0.0, 0.0, 0};
     for (size_t at = 0; at < n; at += GROUP) {
-        size_t end = at + GROUP <= n ? at + GROUP : n, i = at;
+        const float *restrict v = FN(group)(x, at, n, padded);
         float w[LANES] = {0}, wz[LANES] = {0};
         int32_t live[LANES] = {0};
-        for (; i + LANES <= end; i += LANES)
+        for (size_t i = 0; i < GROUP; i += LANES)
             for (size_t j = 0; j < LANES; j++) {
-                float z = (x[i + j] - max) * scale, e = FN(exp)(z);
+                float z = (v[i + j] - max) * scale, e = FN(exp)(z);
                 w[j] += e;
-                wz[j] += e > 0.0f ? e * z : 0.0f;
-                live[j] += x[i + j] > -INFINITY;
+                wz[j] += e * (z > LOWEST_Z ? z : LOWEST_Z);
+                live[j] += v[i + j] > -INFINITY;
             }
-        for (size_t j = 0; i < end; i++, j++) {
-            float z = (x[i] - max) * scale, e = FN(exp)(z);
-            w[j] += e;
-            wz[j] += e > 0.0f ? e * z : 0.0f;
-            live[j] += x[i] > -INFINITY;
+        for (size_t j = 0; j < LANES; j++) {
+            total.w += (double)w[j];
+            total.wz += (double)wz[j];
+            total.live += live[j];
         }
-        total.w += FN(sum)(w);
-        total.wz += FN(sum)(wz);
-        for (int j = 0; j < LANES; j++) total.live += live[j];
     }
     return total;
 }
 
-/* Sum of exp(z_x) (z_x - z_y), z being a row less its maximum. */
-TARGET static double FN(cross)(const float *restrict x, float x_max, const float *restrict y, float y_max, size_t n) {
+/* Sum of exp(z_x) (z_x - z_y), z being a row less its maximum; infinite if a token has x but is -inf in y. */
+TARGET static double FN(cross)(const float *x, float x_max, const float *y, float y_max, size_t n) {
+    float x_padded[GROUP], y_padded[GROUP];
     double total = 0.0;
+    int32_t lost[LANES] = {0}, any = 0;
     for (size_t at = 0; at < n; at += GROUP) {
-        size_t end = at + GROUP <= n ? at + GROUP : n, i = at;
+        const float *restrict v = FN(group)(x, at, n, x_padded), *restrict u = FN(group)(y, at, n, y_padded);
         float s[LANES] = {0};
-        for (; i + LANES <= end; i += LANES)
+        for (size_t i = 0; i < GROUP; i += LANES)
             for (size_t j = 0; j < LANES; j++) {
-                float z = x[i + j] - x_max, e = FN(exp)(z);
-                s[j] += e > 0.0f ? e * (z - (y[i + j] - y_max)) : 0.0f;
+                float z_x = v[i + j] - x_max, z_y = u[i + j] - y_max, e = FN(exp)(z_x);
+                z_x = z_x > LOWEST_Z ? z_x : LOWEST_Z;
+                s[j] += e * (z_x - (z_y > -1e9f ? z_y : -1e9f));
+                lost[j] |= (v[i + j] > -INFINITY) & !(u[i + j] > -INFINITY);
             }
-        for (size_t j = 0; i < end; i++, j++) {
-            float z = x[i] - x_max, e = FN(exp)(z);
-            s[j] += e > 0.0f ? e * (z - (y[i] - y_max)) : 0.0f;
-        }
-        total += FN(sum)(s);
+        for (size_t j = 0; j < LANES; j++) total += (double)s[j];
     }
-    return total;
+    for (size_t j = 0; j < LANES; j++) any |= lost[j];
+    return any ? INFINITY : total;
 }
 
-/* The largest noise bits among ids first .. first + n. */
-TARGET static uint64_t FN(most_bits)(uint64_t key, size_t first, size_t n) {
-    uint64_t most[LANES / 2] = {0}, best = 0;
-    for (size_t i = 0; i < n; i += LANES / 2) /* a few ids past the end only loosen what is an upper bound */
-        for (size_t j = 0; j < LANES / 2; j++) {
+/* The largest noise bits of GROUP ids from `first` on. */
+TARGET static uint64_t FN(most_bits)(uint64_t key, size_t first) {
+    uint64_t most[LANES] = {0}, best = 0;
+    for (size_t i = 0; i < GROUP; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
             uint64_t bits = noise_bits(key, (uint64_t)(first + i + j));
             most[j] = bits > most[j] ? bits : most[j];
         }
-    for (size_t j = 0; j < LANES / 2; j++) best = most[j] > best ? most[j] : best;
+    for (size_t j = 0; j < LANES; j++) best = most[j] > best ? most[j] : best;
     return best;
 }
 
@@ -169,4 +172,4 @@ TARGET static uint64_t FN(read)(const uint64_t *restrict x, size_t n) {
     return total;
 }
 
-static const Loops FN(loops) = {FN(fuse), FN(maxima), FN(exp_sums), FN(cross), FN(most_bits), FN(read), FN(exp)};
+static const Loops FN(loops) = {ISA, FN(fuse), FN(maxima), FN(exp_sums), FN(cross), FN(most_bits), FN(read)};

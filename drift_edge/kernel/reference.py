@@ -46,7 +46,7 @@ def fuse(out: Floats, llm: Floats, slm: Floats, weights: Doubles) -> None:
         raise ValueError(f"slm: expected {weights.shape[0] + 1} rows (base and weights), got {slm.shape[0]}")
     if not _same(out, llm) and np.may_share_memory(out, llm):
         raise ValueError("out: may be the llm row itself, but must not overlap it in part")
-    if np.may_share_memory(out, slm):
+    if any(np.may_share_memory(out, row) for row in slm):
         raise ValueError("out: must not overlap slm")
     if not np.isfinite(weights.astype(np.float32)).all():
         raise ValueError("weights: expected finite numbers")
@@ -79,7 +79,7 @@ class Sampler:
     """See `drift_edge.kernel.Sampler`; holds nothing, so that threads cannot meet in it."""
 
     def __init__(self, n_vocab: int) -> None:
-        if not 1 <= n_vocab < 1 << 31:
+        if not 1 <= _integer("n_vocab", n_vocab) < 1 << 31:
             raise ValueError(f"n_vocab: expected 1 to 2^31 - 1, got {n_vocab}")
         self._n = n_vocab
 
@@ -109,9 +109,7 @@ class Sampler:
         _number("presence_penalty", presence_penalty, -1e30, 1e30)
         _number("frequency_penalty", frequency_penalty, -1e30, 1e30)
         _number("plausibility", plausibility, 0, 1)
-        if _integer("top_k", top_k) >= 1 << 63:
-            raise ValueError(f"top_k: expected an integer of 0 or more, got {top_k}")
-        seed, position = _integer("seed", seed), _integer("position", position)
+        top_k, seed, position = _integer("top_k", top_k), _integer("seed", seed), _integer("position", position)
         _check_row("logits", row)
         if history is not None:
             recent = _ids("history", history, n)
@@ -119,8 +117,6 @@ class Sampler:
                 row = _penalised(row, recent, repeat_penalty, presence_penalty, frequency_penalty)
         plausible = None
         if plausibility > 0:
-            if llm is None:
-                raise ValueError("llm: expected the unsteered row, since plausibility is set, got None")
             plausible = _plausible(_array("llm", llm, np.float32, 1, n), plausibility)
         best = int(row.argmax())
         top = float(row[best])

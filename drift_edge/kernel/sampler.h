@@ -34,7 +34,7 @@ static uint64_t noise_key(uint64_t seed, uint64_t position) {
 }
 
 static bool better(Candidate a, Candidate b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+    return (a.logit > b.logit) | ((a.logit == b.logit) & (a.id < b.id));
 }
 
 /* Brings the shortest run of best candidates that has `count` members or the weight `mass` to the front, unordered;
@@ -47,13 +47,14 @@ static size_t best_run(Candidate *c, size_t n, size_t count, double mass) {
         Candidate pivot = c[at];
         double weight = 0.0;
         c[at] = c[high - 1];
-        for (size_t i = low; i + 1 < high; i++)
-            if (better(c[i], pivot)) {
-                Candidate moved = c[i];
-                c[i] = c[mid];
-                c[mid++] = moved;
-                weight += (double)moved.weight;
-            }
+        for (size_t i = low; i + 1 < high; i++) { /* no branch that a processor could mispredict */
+            Candidate moved = c[i];
+            bool first = better(moved, pivot);
+            c[i] = c[mid];
+            c[mid] = moved;
+            weight += first ? (double)moved.weight : 0.0;
+            mid += first;
+        }
         c[high - 1] = c[mid];
         c[mid] = pivot;
         if (mid >= count || before + weight >= mass) {
@@ -106,10 +107,11 @@ static size_t penalise(Scratch *s, const float *logits, const int32_t *ids, size
 }
 
 /* The lowest id with the largest logit. */
-static size_t argmax(const float *x, size_t n, float max) {
-    size_t i = 0;
-    while (i < n && x[i] != max) i++;
-    return i < n ? i : 0;
+static size_t argmax(const Scratch *s, const float *x, float max) {
+    size_t g = 0, groups = (s->n + GROUP - 1) / GROUP * LANES, i;
+    while (g + 1 < groups && s->lane_max[g] != max) g++;
+    for (i = g / LANES * GROUP; i + 1 < s->n && x[i] != max; i++) continue;
+    return i;
 }
 
 /* Candidates with logit >= floor (and, where llm is given, llm >= llm_floor); whole groups are skipped by lane_max. */
@@ -134,8 +136,8 @@ static void draw_uncut(const Loops *loops, const Scratch *s, const float *x, flo
     double scale = 1.0 / p->temperature;
     Sums sums = loops->exp_sums(x, s->n, max, (float)(scale < 1e30 ? scale : 1e30));
     uint64_t key = noise_key(p->seed, p->position);
-    size_t token = argmax(x, s->n, max);
-    double best = noise(noise_bits(key, token)), most = noise(UINT64_MAX), z = 0.0;
+    size_t token = argmax(s, x, max);
+    double best = noise(noise_bits(key, token)), most = noise(UINT64_MAX) + 1e-9, z = 0.0;
     for (size_t at = 0; at < s->n; at += GROUP) {
         size_t len = s->n - at < GROUP ? s->n - at : GROUP;
         float top = -INFINITY;
@@ -143,9 +145,9 @@ static void draw_uncut(const Loops *loops, const Scratch *s, const float *x, flo
             float m = s->lane_max[at / GROUP * LANES + j];
             top = m > top ? m : top;
         }
-        double lead = ((double)top - (double)max) / p->temperature + 1e-9; /* rounding of log */
+        double lead = ((double)top - (double)max) / p->temperature;
         if (lead + most < best) continue;
-        double bound = noise(loops->most_bits(key, at, len)) + 1e-9;
+        double bound = noise(loops->most_bits(key, at)) + 1e-9; /* ids past the end only loosen it */
         if (lead + bound < best) continue;
         for (size_t i = at; i < at + len; i++) {
             double zi = ((double)x[i] - (double)max) / p->temperature;
@@ -188,7 +190,7 @@ static void draw_cut(const Loops *loops, const Scratch *s, const float *x, float
     size_t n = gather(s, x, floor, by_k || by_p ? NULL : llm, llm_floor), kept = 0;
     if (by_k) n = best_run(c, n, p->top_k, INFINITY);
     for (size_t i = 0; i < n; i++) {
-        c[i].weight = loops->exp((c[i].logit - max) * fscale);
+        c[i].weight = baseline_exp((c[i].logit - max) * fscale);
         if (by_k) mass += (double)c[i].weight;
     }
     if (by_p) n = best_run(c, n, n, p->top_p * mass * (1.0 - SLACK));
@@ -196,18 +198,22 @@ static void draw_cut(const Loops *loops, const Scratch *s, const float *x, float
         bool likely = ((double)c[i].logit - (double)max) / p->temperature >= min_z;
         if (likely && (!llm || (double)llm[c[i].id] >= llm_floor)) c[kept++] = c[i];
     }
-    if (kept == 0) c[kept++] = (Candidate){max, 1.0f, (int32_t)argmax(x, s->n, max)};
+    if (kept == 0) c[kept++] = (Candidate){max, 1.0f, (int32_t)argmax(s, x, max)};
 
+    /* The largest z + noise is the least -log(u) / weight; as -log(u) > 1 - u, most tokens lose without a logarithm. */
     uint64_t key = noise_key(p->seed, p->position);
-    double total = 0.0, wz = 0.0, best = -INFINITY;
+    double total = 0.0, wz = 0.0, best = -INFINITY, lead = INFINITY;
     size_t drawn = 0;
     for (size_t i = 0; i < kept; i++) {
-        double z = ((double)c[i].logit - (double)max) / p->temperature;
-        double w = (double)c[i].weight, score = z + noise(noise_bits(key, (uint64_t)c[i].id));
+        double z = ((double)c[i].logit - (double)max) / p->temperature, w = (double)c[i].weight;
+        uint64_t bits = noise_bits(key, (uint64_t)c[i].id);
         total += w;
-        wz += w > 0.0 ? w * z : 0.0;
+        wz += w * (z > -800.0 ? z : -800.0);
+        if (((double)(~bits >> 12) + 0.5) * 0x1p-52 > lead * w) continue;
+        double score = z + noise(bits);
         if (i == 0 || score > best || (score == best && c[i].id < c[drawn].id)) {
             best = score;
+            lead = exp(-best) * 1.0001;
             drawn = i;
         }
     }
@@ -228,7 +234,7 @@ static Outcome draw_token(const Loops *loops, const Scratch *s, const float *x, 
         llm_floor = (double)llm_max + log(p->plausibility) - SLACK;
     }
     if (p->temperature == 0.0) {
-        size_t token = argmax(x, s->n, max), plausible = s->n;
+        size_t token = argmax(s, x, max), plausible = s->n;
         for (size_t i = 0; llm && i < s->n; i++)
             if (x[i] > -INFINITY && (double)llm[i] >= llm_floor && (plausible == s->n || x[i] > x[plausible]))
                 plausible = i;
