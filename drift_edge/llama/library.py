@@ -51,6 +51,18 @@ def system_info() -> str:
     return bytes(lib.llama_print_system_info()).decode("utf-8", "replace").strip(" |")
 
 
+@cache
+def has_amx() -> bool:
+    """Whether this build of llama.cpp uses AMX, which crashes when an older gcc compiled it.
+
+    gcc's header tells the optimiser that `ldtilecfg` reads 8 of its 64 bytes, so the others may never be written, and
+    the first quantised product of several rows ends in a segmentation fault (seen with gcc 12; the same crash:
+    ggml-org/llama.cpp#20824, stanfordnlp/dspy#10079). How a library was compiled cannot be seen, so its AMX is never
+    used: models are loaded without the buffers that lead there.
+    """
+    return "AMX_INT8 = 1" in system_info()
+
+
 def supports_gpu() -> bool:
     """Whether this build of llama.cpp can offload layers to a GPU."""
     start()

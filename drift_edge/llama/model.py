@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +17,8 @@ from drift_edge.errors import ClosedError, ModelFileError
 from drift_edge.llama import library
 from drift_edge.llama.gguf_header import GGUFHeader, read_header
 from drift_edge.llama.template import CHATML, PLAIN, ChatTemplate
+
+_BLANKS = " \t\n\u2581"  # tokens of blanks alone stand in templates, but mark nothing
 
 
 class Model:
@@ -38,16 +42,19 @@ class Model:
             gpu_layers = -1 if library.supports_gpu() else 0
         params.n_gpu_layers = gpu_layers
         params.vocab_only = vocab_only
+        params.use_extra_bufts = params.use_extra_bufts and not library.has_amx()
         self.offloaded = gpu_layers != 0 and library.supports_gpu()
-        self._handle: int | None = lib.llama_model_load_from_file(str(self.path).encode(), params)
+        self._handle: int | None = lib.llama_model_load_from_file(os.fsencode(self.path), params)
         if not self._handle:
             raise ModelFileError(
                 f"{self.path}: llama.cpp cannot load this model (architecture {self.header.architecture!r}); "
                 "its own words are in the log `drift_edge.llama` (--verbose shows it)"
             )
-        self._vocab = lib.llama_model_get_vocab(self._handle)
-        self.n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
-        if self.n_vocab <= 0:
+        vocab = lib.llama_model_get_vocab(self._handle)
+        self.n_vocab = int(lib.llama_vocab_n_tokens(vocab))
+        self._is_spm = lib.llama_vocab_type(vocab) == lib.LLAMA_VOCAB_TYPE_SPM
+        # Asked for the tokens of a vocabulary of the kind `none`, llama.cpp ends the process.
+        if self.n_vocab <= 0 or lib.llama_vocab_type(vocab) == lib.LLAMA_VOCAB_TYPE_NONE:
             self.close()
             raise ModelFileError(f"{self.path}: the model has no vocabulary; expected a chat or text model")
 
@@ -63,6 +70,10 @@ class Model:
         if self._handle is None:
             raise ClosedError(f"{self.path}: the model has been closed")
         return self._handle
+
+    @property
+    def _vocab(self) -> object:
+        return lib.llama_model_get_vocab(self.handle)
 
     def close(self) -> None:
         """Free the weights. Contexts made from the model must be closed before."""
@@ -144,21 +155,60 @@ class Model:
 
     @cached_property
     def control_pattern(self) -> re.Pattern[str]:
-        """Matches the text of any control token (user-defined tokens are plain text to llama.cpp)."""
-        bits = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
-        texts = (
-            self.token_text(t).decode("utf-8", "replace") for t in range(self.n_vocab) if self.token_attr(t) & bits
-        )
+        """Matches the text of any of `control_ids`."""
+        texts = (self.token_text(t).decode("utf-8", "replace") for t in self.control_ids)
         longest_first = sorted(filter(None, texts), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
+    @cached_property
+    def control_ids(self) -> frozenset[int]:
+        """Tokens that text typed by a person must never become: control tokens, and the chat template's own."""
+        bits = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        return self._markup_ids | {t for t in range(self.n_vocab) if self.token_attr(t) & bits}
+
+    @cached_property
+    def _markup_ids(self) -> frozenset[int]:
+        """User-defined tokens that the chat template writes: some models mark their turns with them."""
+        source = self.template_source or ""
+        return frozenset(
+            t
+            for t in range(self.n_vocab)
+            if self.token_attr(t) & lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+            and (text := self.token_text(t).decode("utf-8", "replace")).strip(_BLANKS)
+            and text in source
+        )
+
+    def tokenize_typed(self, text: str, *, continues: bool = False) -> list[int]:
+        """Token ids of text that a person typed: none of them is one of `control_ids`, whatever the text.
+
+        Args:
+            text: any text.
+            continues: as in `tokenize`.
+        """
+        ids = self.tokenize(text, special=False, continues=continues)
+        if self._markup_ids.isdisjoint(ids):
+            return ids
+        # llama.cpp finds user-defined tokens even where it was told to find no special ones; cut in two, they are text.
+        cuts = [0, *(match.start() + 1 for match in self.control_pattern.finditer(text)), len(text)]
+        parts = [text[a:b] for a, b in pairwise(cuts)]
+        cut = [t for part in parts for t in self.tokenize(part, special=False, continues=True)]
+        if self._markup_ids.isdisjoint(cut):
+            return cut
+        return [t for char in text for t in self.tokenize(char, special=False, continues=True)]
+
+    def tokenize(self, text: str, *, special: bool, continues: bool = False) -> list[int]:
         """Token ids of `text`, without BOS or EOS.
 
         Args:
             text: any text.
             special: whether the text of a control token becomes that token.
+            continues: whether other text stands before it; else SentencePiece vocabularies put a space in front.
         """
+        if continues and self._is_spm:
+            head = self.tokenize("\n", special=False)
+            ids = self.tokenize("\n" + text, special=special)
+            if ids[: len(head)] == head:
+                return ids[len(head) :]
         raw = text.encode("utf-8", "surrogatepass" if _lone_surrogates(text) else "strict")
         room = len(raw) + 8
         buffer = (lib.llama_token * room)()
