@@ -10,7 +10,7 @@ ARGS ?=
 # Everything that tells what happens goes to stderr: stdout belongs to the program.
 SAY = >&2 echo
 
-# gcc before 14 miscompiles llama.cpp's AMX code, which then crashes (see has_amx in drift_edge/llama/library.py).
+# Older gccs (seen: 12) miscompile llama.cpp's AMX code, which then crashes (see has_amx in drift_edge/llama/library.py).
 ifneq ($(shell grep -s -m1 -o amx_int8 /proc/cpuinfo),)
 export CFLAGS := $(CFLAGS) -mno-amx-int8
 export CXXFLAGS := $(CXXFLAGS) -mno-amx-int8
