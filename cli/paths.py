@@ -79,8 +79,6 @@ def write_private(path: Path, data: bytes) -> None:
     try:
         with open(os.open(beside, flags, 0o600), "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)

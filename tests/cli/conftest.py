@@ -1,0 +1,92 @@
+"""Fixtures of the command line's tests: a home of its own, and three ways to run it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.fake import FakeEngine, Result, command
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of this test alone, and no settings from the environment."""
+    for name in list(os.environ):
+        if name.startswith("DRIFT_EDGE_") and name != "DRIFT_EDGE_KERNEL":
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("DRIFT_EDGE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def config(own_home: Path) -> Callable[[str], Path]:
+    """Write config.toml."""
+
+    def write(text: str) -> Path:
+        path = own_home / "config" / "config.toml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """The scripted engine, in place of the real one."""
+    from drift_edge.cli import chat
+
+    fake = FakeEngine()
+    monkeypatch.setattr(chat, "load_engine", lambda _settings, pool: _with_pool(fake, pool))
+    return fake
+
+
+def _with_pool(fake: FakeEngine, pool: object) -> FakeEngine:
+    fake.attributes = pool  # type: ignore[assignment]
+    return fake
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the command line in this process: `cli("chat", "-p", "Hi", stdin=b"...")`."""
+    from drift_edge.cli import main
+
+    def run(*args: str, stdin: bytes = b"") -> Result:
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["drift-edge", *args])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            try:
+                main()
+                code = 0
+            except SystemExit as leave:
+                code = int(leave.code or 0)
+        texts = []
+        for stream in (out, err):
+            stream.flush()
+            texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+        return Result(code, *texts)
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Run the command line with the fake engine as a process of its own, or the real one."""
+
+    def run(*args: str, stdin: bytes = b"", real: bool = False, **more: object) -> subprocess.CompletedProcess[bytes]:
+        options: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **more}
+        options["input"] = stdin
+        return subprocess.run(command(args, real=real), **options)  # type: ignore[call-overload, no-any-return]
+
+    return run

@@ -1,0 +1,125 @@
+"""A scripted engine, and `drift-edge` with that engine in place of the real one.
+
+`python fake.py chat ...` runs the command line in a process of its own. `FAKE_DELAY` is the number of seconds between
+two tokens, `FAKE_TTY=1` makes stdin the controlling terminal, so that Ctrl-C reaches the process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drift_edge.attributes import Attributes
+from drift_edge.errors import DriftError
+from drift_edge.events import Answer, Event, Finish, Notice, Timings, Token
+from drift_edge.weights import select_active
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run of the command line ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+Reply = Callable[[str, Mapping[str, Any]], str]
+
+
+def plain_reply(question: str, call: Mapping[str, Any]) -> str:
+    """What the fake says: the question back, with how it was steered and drawn."""
+    how = ",".join(f"{name}={weight:g}" for name, weight in call["weights"].items()) or "plain"
+    how = how if call["steer"] != "off" else "plain"
+    return f"You said: {question} [{how}, seed {call['seed']}, attempt {call['attempt']}]"
+
+
+class FakeEngine:
+    """Answers word by word, looks at the cancel token before each, and remembers its calls."""
+
+    def __init__(self, pool: Attributes | None = None, reply: Reply = plain_reply, delay: float = 0.0) -> None:
+        self.attributes = pool or Attributes.builtin()
+        self.reply, self.delay = reply, delay
+        self.calls: list[dict[str, Any]] = []
+        self.notices: list[Notice] = []
+        self.error: DriftError | None = None
+        self.closed = False
+
+    def chat(self, messages: Sequence[Mapping[str, str]], **call: Any) -> Iterator[Event]:
+        """As `Drift.chat`."""
+        active = select_active(call["weights"], call["active"])
+        self.calls.append({**call, "messages": [dict(m) for m in messages]})
+        return self._events(messages[-1]["content"], {**call, "weights": active})
+
+    def _events(self, question: str, call: Mapping[str, Any]) -> Iterator[Event]:
+        if self.error:
+            raise self.error
+        yield from self.notices
+        seed = 7 if call["seed"] is None else call["seed"]
+        words = self.reply(question, {**call, "seed": seed}).split(" ")
+        shown, reason = "", "stop"
+        for i, word in enumerate(words[: call["max_tokens"]]):
+            deadline = time.monotonic() + self.delay
+            while time.monotonic() < deadline and not call["cancel"].cancelled:
+                time.sleep(0.005)
+            if call["cancel"].cancelled:
+                reason = "cancelled"
+                break
+            text = word if i == 0 else f" {word}"
+            shown += text
+            yield Token(i, text, -0.5, 1.0)
+        else:
+            reason = "stop" if len(words) <= call["max_tokens"] else "length"
+        n, measured = len(shown.split()), 1.5 if call["measure"] else None
+        timings = Timings(0.1, 10, 40, 0.012, n, 50.0, n, n)
+        steered = call["steer"] != "off" and bool(call["weights"])
+        yield Finish(
+            "",
+            Answer(
+                shown,
+                reason,  # type: ignore[arg-type]
+                tuple(range(n)),
+                seed,
+                {"llm": "fake-llm", "slm": "fake-slm"},
+                call["steer"] if steered else "off",
+                call["beta"] if steered else None,
+                dict(call["weights"]),
+                measured,
+                measured,
+                measured,
+                timings,
+            ),
+        )
+
+    def close(self) -> None:
+        """As `Drift.close`."""
+        self.closed = True
+
+
+def command(args: Sequence[str], *, real: bool = False) -> list[str]:
+    """The command line for a process of its own: with the fake engine, or the real one."""
+    start = ["-c", "from drift_edge.cli import main; main()"] if real else [__file__]
+    return [sys.executable, *start, *args]
+
+
+def main() -> None:
+    """The command line with the fake engine."""
+    if os.environ.get("FAKE_TTY"):
+        import fcntl
+        import termios
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    from drift_edge.cli import chat
+    from drift_edge.cli import main as real_main
+
+    delay = float(os.environ.get("FAKE_DELAY", "0"))
+    chat.load_engine = lambda _settings, pool: FakeEngine(pool, delay=delay)  # type: ignore[assignment]
+    real_main()
+
+
+if __name__ == "__main__":
+    main()
