@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from drift_edge.models import builtin_pair
 
 from drift_edge import Drift
 from drift_edge.errors import ModelFileError
-from drift_edge.models import builtin_pair
 from tests import fetch_vocabs, tiny
 
 ASK = [{"role": "user", "content": "How do you make tea?"}]

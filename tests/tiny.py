@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ TEMPLATE = (
 )
 # A template without a system role, as Gemma's.
 NO_SYSTEM = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     "<|{{ m.role }}|>{{ m.content | trim }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 _WORDS = " the and you that what how make tea water with is to of in a good very Hello world user system assistant"
@@ -80,7 +82,7 @@ def _byte_chars() -> list[str]:
 
 
 def byte_bpe() -> Vocab:
-    """A byte-level BPE vocabulary of some 350 tokens; roles and the end of turn are control tokens, no BOS."""
+    """A byte-level BPE vocabulary of some 390 tokens; roles and the end of turn are control tokens, no BOS."""
     tokens = _byte_chars()
     merges: list[str] = []
     for word in _WORDS.split():
@@ -99,7 +101,7 @@ def byte_bpe() -> Vocab:
 
 
 def spm() -> Vocab:
-    """A SentencePiece vocabulary of some 400 tokens with byte tokens, `<s>` in front and `</s>` at the end of a turn."""
+    """A SentencePiece vocabulary of some 370 tokens with byte tokens and `<s>` in front."""
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256))]
     types = [UNKNOWN, CONTROL, CONTROL] + [BYTE] * 256
     pieces = ["\u2581", *"etaoinshrdlucmfwypvbgkjqxzHTIWA.,?!'"]
@@ -176,7 +178,9 @@ def write(
     return path
 
 
-def write_script(path: Path, vocab: Vocab, follow: Mapping[int, int], *, n_ctx: int = 512, margin: float = 30.0) -> Path:
+def write_script(
+    path: Path, vocab: Vocab, follow: Mapping[int, int], *, n_ctx: int = 512, margin: float = 30.0
+) -> Path:
     """Write a model whose next token depends on the last one alone: `follow[a]` comes after `a`.
 
     Its embedding is one-hot, its layer adds nothing, and its output matrix is the table. Tokens that `follow` does not
@@ -201,7 +205,7 @@ def say(vocab: Vocab, tokens: Sequence[int], *, start: str = "<|assistant|>", en
     if len(set(tokens)) != len(tokens):
         raise ValueError("the tokens of a script must differ: the next one depends on the last alone")
     chain = [vocab.id(start), *tokens, vocab.id(end)]
-    return dict(zip(chain, chain[1:], strict=False))
+    return dict(pairwise(chain))
 
 
 def write_pair(folder: Path, vocab: Vocab, *, seed: int = 1, quant: str = "F32", n_ctx: int = 512) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -20,11 +21,15 @@ from drift_edge.errors import ModelFileError
 
 MAX_KEYS = 10_000
 MAX_TENSORS = 100_000
-MAX_ITEMS = 8_000_000  # array elements walked one by one (strings), over the whole header
+MAX_ITEMS = 4_000_000  # array elements walked one by one (strings), over the whole header
+MAX_TOKENS = 2_000_000
 MAX_KEY_BYTES = 65_535
 MAX_STRING_BYTES = 64 << 20
 MAX_TENSOR_NAME = 63  # GGML_MAX_NAME, less its closing zero
 MAX_DIMS = 4
+MAX_LAYERS = 512
+MAX_EXPERTS = 1_024
+MAX_ELEMENTS_PER_BYTE = 16  # the densest types known have under 8
 _KEPT_STRING = 4_096  # longer strings (chat templates) are skipped here, llama.cpp hands them over
 
 _STRING, _ARRAY = 8, 9
@@ -67,9 +72,9 @@ def read_header(path: str | Path) -> GGUFHeader:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # asked first: to open a pipe is to wait for its other end
+            raise ModelFileError(f"{path}: not a regular file; expected a GGUF model")
         with path.open("rb") as file:
-            if not path.is_file():
-                raise ModelFileError(f"{path}: not a regular file; expected a GGUF model")
             size = file.seek(0, 2)
             if size == 0:
                 raise ModelFileError(f"{path}: the file is empty; expected a GGUF model")
@@ -77,6 +82,8 @@ def read_header(path: str | Path) -> GGUFHeader:
                 return _Reader(path, view, size).read()
     except OSError as error:
         raise ModelFileError(f"{path}: cannot read the model file: {error.strerror or error}") from error
+    except ValueError as error:  # a path with a NUL in it
+        raise ModelFileError(f"{str(path)!r}: cannot read the model file: {error}") from error
 
 
 class _Reader:
@@ -84,6 +91,8 @@ class _Reader:
         self.path, self.data, self.size = path, data, size
         self.at = 0
         self.items = 0
+        self.tokens: list[bytes] = []
+        self.arrays: set[str] = set()
 
     def fail(self, found: str) -> NoReturn:
         raise ModelFileError(
@@ -135,6 +144,8 @@ class _Reader:
             if key in metadata:
                 self.fail(f"metadata key {key!r} occurs twice")
             metadata[key] = self.value(key)
+        self.vocabulary(metadata.get("tokenizer.ggml.model"))
+        self.hyperparameters(metadata)
         types = self.tensors(n_tensors, metadata)
         digest = hashlib.sha256(memoryview(self.data)[: self.at])
         digest.update(self.size.to_bytes(8, "little"))
@@ -152,6 +163,7 @@ class _Reader:
         return self.scalar(_SCALARS[kind], f"{key!r}")
 
     def array(self, key: str) -> int:
+        self.arrays.add(key)
         kind = int(self.scalar("<I", f"the element type of {key!r}"))
         if kind == _ARRAY:
             self.fail(f"{key!r} is an array of arrays, which no known model has")
@@ -165,13 +177,54 @@ class _Reader:
         self.items += n
         if self.items > MAX_ITEMS:
             self.fail(f"the arrays hold over {MAX_ITEMS:,} strings")
+        start = self.at
         data, at, size, unpack = self.data, self.at, self.size, struct.Struct("<Q").unpack_from
         for _ in range(n):  # the hot loop: a real vocabulary has up to half a million strings
             at += 8 + (unpack(data, at)[0] if at + 8 <= size else size)
             if at > size:
                 self.fail(f"a string in {key!r} runs past the end of the file")
         self.at = at
+        if key == "tokenizer.ggml.tokens":
+            self.tokens = self.strings(start, n)
         return n
+
+    def strings(self, at: int, n: int) -> list[bytes]:
+        """The n strings from `at` on, already known to lie within the file."""
+        if n > MAX_TOKENS:
+            self.fail(f"the vocabulary has {n:,} tokens, at most {MAX_TOKENS:,} expected")
+        data, unpack, found = self.data, struct.Struct("<Q").unpack_from, []
+        for _ in range(n):
+            (length,) = unpack(data, at)
+            found.append(data[at + 8 : at + 8 + length])
+            at += 8 + length
+        return found
+
+    def vocabulary(self, model: object) -> None:
+        """Refuse what llama.cpp would answer by ending the process, while loading or at the first odd character."""
+        # llama.cpp reads up to a NUL, and gives empty tokens names of their own.
+        named = [text for token in self.tokens if (text := token.split(b"\0", 1)[0])]
+        known = set(named)
+        if len(known) < len(named):
+            self.fail(f"the vocabulary has the token {Counter(named).most_common(1)[0][0]!r} twice")
+        if model == "llama" and known:
+            for byte in range(256):
+                if b"<0x%02X>" % byte not in known and bytes([byte]) not in known:
+                    self.fail(f"the vocabulary has no token for the byte 0x{byte:02X}")
+
+    def hyperparameters(self, metadata: dict[str, str | int | float | bool]) -> None:
+        """The same for the numbers that describe the network."""
+        at = metadata.get("general.architecture", "")
+        experts = metadata.get(f"{at}.expert_count", 0)
+        experts = experts if isinstance(experts, int) else 0
+        for key, low, high in (
+            ("block_count", 1, MAX_LAYERS),
+            ("expert_count", 0, MAX_EXPERTS),
+            ("expert_used_count", 0, experts),
+        ):
+            name = f"{at}.{key}"
+            value = metadata.get(name, low)
+            if name not in self.arrays and (not isinstance(value, int) or not low <= value <= high):
+                self.fail(f"{name} is {value!r}, expected {low} to {high}")
 
     def tensors(self, n_tensors: int, metadata: dict[str, str | int | float | bool]) -> dict[int, int]:
         # gguf's constants only: its reader trusts the file.
@@ -198,11 +251,13 @@ class _Reader:
             block, block_bytes = sizes.get(kind, (1, 0))  # a type newer than gguf's table: its offset is still checked
             if elements == 0 or elements % block:
                 self.fail(f"tensor {name!r} has {elements:,} elements, not a multiple of its block of {block}")
+            if elements > self.size * MAX_ELEMENTS_PER_BYTE:
+                self.fail(f"tensor {name!r} has {elements:,} elements, more than the file can hold")
             types[kind] = types.get(kind, 0) + 1
             ends.append((name, offset + elements // block * block_bytes))
         alignment = metadata.get("general.alignment", 32)
-        if not isinstance(alignment, int) or alignment <= 0 or alignment % 8 or alignment > 1 << 20:
-            self.fail(f"general.alignment is {alignment!r}, expected a multiple of 8")
+        if isinstance(alignment, bool) or not isinstance(alignment, int) or alignment.bit_count() != 1 or alignment < 0:
+            self.fail(f"general.alignment is {alignment!r}, expected a power of 2")
         data_bytes = self.size - -(-self.at // alignment) * alignment
         for name, end in ends:
             if end > data_bytes:
