@@ -79,6 +79,7 @@ class Attributes(Mapping[str, Attribute]):
         """
         found = self._pool.get(name)
         if found is None:
+            name = str(name)
             from difflib import get_close_matches
 
             close = get_close_matches(name, self._pool, n=3)

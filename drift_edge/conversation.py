@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from drift_edge.attributes import Attributes
-from drift_edge.errors import ContextOverflowError, UsageError
+from drift_edge.errors import ContextOverflowError
 from drift_edge.llama.template import Message
 from drift_edge.pair import ModelPair
 
 Mode = Literal["logits", "prompt", "off"]
 MODES: tuple[Mode, ...] = ("logits", "prompt", "off")
 Overflow = Literal["drop", "error"]
+OVERFLOWS: tuple[Overflow, ...] = ("drop", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,6 @@ def fit_prompts(
     Raises:
         ContextOverflowError: the prompts do not fit and `overflow` is `error`, or not even the last turn fits.
     """
-    if overflow not in ("drop", "error"):
-        raise UsageError(f"overflow: expected 'drop' or 'error', got {overflow!r}")
     prompts = build_prompts(pair, pool, messages, weights, mode, answers)
     room = n_ctx - reserve
     if prompts.longest() <= room:

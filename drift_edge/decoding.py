@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_edge import kernel
+from drift_edge.errors import DecodeError
 from drift_edge.events import CancelToken, FinishReason, Token
 from drift_edge.llama.context import Aborted, Context
 from drift_edge.llama.model import Model
@@ -105,8 +106,9 @@ class Decoder:
         """
         llm, model, n = self.llm, self.llm.model, self.n_vocab
         pieces = _Pieces(model, stop)
+        room = llm.n_ctx - len(llm.tokens[0])
+        max_tokens = min(max_tokens, room if steering is None else min(room, steering.room()))
         recent = _Recent(llm.tokens[0], settings, max_tokens)
-        max_tokens = min(max_tokens, llm.n_ctx - len(llm.tokens[0]))
         try:
             for position in range(max_tokens):
                 if cancel.cancelled:
@@ -151,6 +153,8 @@ class Decoder:
                         steering.extend(token)
         except Aborted:
             into.reason = "cancelled"
+        except ValueError as error:  # the kernel's: NaN or infinity among the logits
+            raise DecodeError(f"the logits of {model.path.name} or its sLM cannot be used: {error}") from error
         into.held = "" if pieces.stopped_by is not None else pieces.flush()
 
 

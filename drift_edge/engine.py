@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_edge.attributes import Attributes
-from drift_edge.conversation import MODES, AnswerIds, Mode, Overflow, Prompts, fit_prompts
+from drift_edge.conversation import MODES, OVERFLOWS, AnswerIds, Mode, Overflow, Prompts, fit_prompts
 from drift_edge.decoding import Decoder, Generation
 from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
 from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Timings
 from drift_edge.llama.chat import check_messages
 from drift_edge.llama.context import Aborted
 from drift_edge.llama.model import Model
-from drift_edge.llama.template import PLAIN_STOP
+from drift_edge.llama.template import PLAIN, PLAIN_STOP
 from drift_edge.pair import ModelPair
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
 from drift_edge.steering import ContextSettings, Steering
@@ -224,6 +224,12 @@ class Drift:
         p = select_active(check_weights(weights or {}, self.attributes), active) if steer != "off" else {}
         if not isinstance(max_tokens, int) or max_tokens < 1:
             raise UsageError(f"max_tokens: expected a whole number, 1 or more, got {max_tokens!r}")
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+            raise UsageError(f"seed: expected a whole number, got {seed!r}")
+        if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
+            raise UsageError(f"stop: expected a list of texts, got {stop!r}")
+        if overflow not in OVERFLOWS:
+            raise UsageError(f"overflow: expected one of {', '.join(OVERFLOWS)}, got {overflow!r}")
         request = _Request(
             p,
             beta,
@@ -298,8 +304,8 @@ class Drift:
             first = last = start
             try:
                 self._prefill(prompts, steering, cancel)
-                if stops_plain := self.pair.llm.template_source is None and PLAIN_STOP:
-                    stop = (*stop, stops_plain)
+                if self.pair.llm.chat_template.source == PLAIN:  # it has no end token, but a name to stop at
+                    stop = (*stop, PLAIN_STOP)
                 for token in self._decoder.generate(
                     steering,
                     request.p_over_beta,
@@ -318,9 +324,7 @@ class Drift:
             except Aborted:  # during prefill
                 out.reason = "cancelled"
             finally:
-                llm.set_abort(None)
-                if steering is not None:
-                    steering.context.set_abort(None)
+                self._clear_abort()
             text = out.text + out.held
             if out.stopped_by is None:
                 self._answers.remember(text, out.tokens)
@@ -379,6 +383,13 @@ class Drift:
         if steering is not None:
             steering.prefill(prompts.base, prompts.attributes, cancel.flag)
 
+    def _clear_abort(self) -> None:
+        if self._closed:  # by this very thread, in the middle of an answer
+            return
+        self._llm.set_abort(None)
+        if self._steering is not None:
+            self._steering.context.set_abort(None)
+
     def _slm_counts(self) -> tuple[int, int]:
         if self._steering is None:
             return 0, 0
@@ -419,9 +430,7 @@ class Drift:
             if steering is not None:
                 steering.fit(len(prompts.attributes))
             self._prefill(prompts, steering, CancelToken())
-            self._llm.set_abort(None)
-            if steering is not None:
-                steering.context.set_abort(None)
+            self._clear_abort()
             rows = np.empty((len(continuation) + 1, self.pair.n_vocab))
             for i in range(len(rows)):
                 rows[i] = self._decoder.fused(steering, request.p_over_beta)

@@ -52,9 +52,14 @@ class ModelPair:
 
 
 def real_tokens(model: Model) -> int:
-    """Size of the vocabulary without its padded tail: trailing ids of the type `unused` can never be meant."""
+    """Size of the vocabulary without its padded tail: ids of the type `unused`, or named `[PAD123]` by their number."""
+
+    def padding(token: int) -> bool:
+        unused = model.token_attr(token) & lib.LLAMA_TOKEN_ATTR_UNUSED
+        return bool(unused) or model.token_text(token) == b"[PAD%d]" % token
+
     n = model.n_vocab
-    while n and model.token_attr(n - 1) & lib.LLAMA_TOKEN_ATTR_UNUSED:
+    while n and padding(n - 1):
         n -= 1
     return n
 

@@ -67,8 +67,9 @@ class Steering:
         """Make room for k attributes; returns whether the context had to be rebuilt, its caches lost."""
         if k < self.context.n_seq:
             return False
+        larger = self.settings.make(self.model, k + 1)  # first, so that a failure leaves the smaller one
         self.context.close()
-        self.context = self.settings.make(self.model, k + 1)
+        self.context = larger
         self._slots.clear()
         return True
 
@@ -103,6 +104,10 @@ class Steering:
     def extend(self, token: int) -> None:
         """Append `token` to every active sequence: one decode."""
         self.context.extend([token] * len(self._rows), self._rows)
+
+    def room(self) -> int:
+        """Tokens that every active sequence can still take."""
+        return self.context.n_ctx - max(len(self.context.tokens[seq]) for seq in self._rows)
 
     def logits(self) -> Logits:
         """Rows h_base, h_1..h_k: float32 (k+1, V), a view valid until the next decode."""

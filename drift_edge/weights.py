@@ -20,6 +20,8 @@ def check_weights(weights: Mapping[str, object], attributes: Attributes) -> dict
     Raises:
         UsageError: an attribute is unknown, or a weight is not a finite number within ±1,000.
     """
+    if not isinstance(weights, Mapping):
+        raise UsageError(f"weights: expected a dict of attribute names and numbers, got {type(weights).__name__}")
     checked: dict[str, float] = {}
     for name, weight in weights.items():
         attributes.require(name)

@@ -17,8 +17,10 @@ from drift_edge.llama.template import Message
 
 ROLES = ("system", "user", "assistant")
 # Private-use characters: no vocabulary holds them as a token, and no template looks for them.
-_MARK = re.compile("\ue0f0(\\d+)\ue0f1")
+_MARK = re.compile("\ue0f0([0-9]{1,9})\ue0f1")
+_MARK_CHARACTERS = re.compile("[\ue0f0\ue0f1]")
 _PROBE = "\ue0f2"
+_LONG = 32_768  # characters of a message from which on the template is spared it
 
 
 def check_messages(messages: Sequence[Mapping[str, str]]) -> list[Message]:
@@ -48,6 +50,9 @@ def check_messages(messages: Sequence[Mapping[str, str]]) -> list[Message]:
 
 class ChatFormat:
     """How one model writes a conversation.
+
+    A message that must not be read as markup, or whose ids are known already, goes through the template as a mark,
+    and its ids take the mark's place.
 
     Args:
         model: its template and vocabulary are used.
@@ -86,24 +91,29 @@ class ChatFormat:
         """
         messages = self._with_sentence(messages, sentence)
         model, control = self.model, self.model.control_pattern
-        spliced: list[list[int]] = []
+        spliced: list[str | Sequence[int]] = []
         marked: list[Message] = []
         for message in messages:
             content = message["content"]
             known = answers.get(content) if message["role"] == "assistant" else None
             if known is not None:
-                ids = list(known)
-            elif control.search(content) or _MARK.search(content):
-                ids = model.tokenize(content, special=False)
+                spliced.append(known)
+            elif len(content) > _LONG or control.search(content) or _MARK_CHARACTERS.search(content):
+                spliced.append(content)
             else:
                 marked.append(message)
                 continue
-            marked.append({"role": message["role"], "content": f"\ue0f0{len(spliced)}\ue0f1"})
-            spliced.append(ids)
-        parts = _MARK.split(model.chat_template.render(marked))
-        ids = []
-        for i, part in enumerate(parts):  # text, mark, text, mark, ..., text
-            ids += spliced[int(part)] if i % 2 else model.tokenize(part, special=True) if part else []
+            marked.append({"role": message["role"], "content": f"\ue0f0{len(spliced) - 1}\ue0f1"})
+        ids: list[int] = []
+        for i, part in enumerate(_MARK.split(model.chat_template.render(marked))):  # text, mark, text, ..., text
+            continues = bool(ids) and ids[-1] not in model.control_ids
+            if i % 2 == 0:
+                ids += model.tokenize(part, special=True, continues=continues) if part else []
+                continue
+            if int(part) >= len(spliced):
+                raise ChatTemplateError(f"{model.path.name}: its chat template writes private-use characters")
+            held = spliced[int(part)]
+            ids += model.tokenize_typed(held, continues=continues) if isinstance(held, str) else held
         bos = model.special_ids["bos"]
         if model.adds_bos and (not ids or ids[0] != bos):
             ids.insert(0, bos)
@@ -117,5 +127,6 @@ class ChatFormat:
             return messages
         if self.has_system_role:
             return [{"role": "system", "content": system}, *messages]
-        first = messages[0]
-        return [{"role": first["role"], "content": f"{system}\n\n{first['content']}"}, *messages[1:]]
+        at = next(i for i, message in enumerate(messages) if message["role"] == "user")
+        messages[at] = {"role": "user", "content": f"{system}\n\n{messages[at]['content']}"}
+        return messages

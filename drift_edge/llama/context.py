@@ -24,6 +24,8 @@ Logits = NDArray[np.float32]
 
 CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+MAX_CELLS = 1 << 30  # tokens of all sequences together; llama.cpp counts them in 32 bits
+MAX_THREADS = 512
 _ABORTED = 2  # llama_decode's result when the abort callback said so
 
 
@@ -87,6 +89,10 @@ class Context:
             raise UsageError(f"n_seq: expected 1 to {most} sequences, got {n_seq}")
         self.model, self.n_seq, self.n_ctx = model, n_seq, n_ctx
         self.n_batch = max(n_batch, n_seq)
+        if not 1 <= n_ctx <= MAX_CELLS // n_seq:
+            raise UsageError(f"n_ctx: expected 1 to {MAX_CELLS // n_seq:,} tokens for {n_seq} sequences, got {n_ctx:,}")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"threads: expected 1 to {MAX_THREADS}, got {threads!r}")
         self.threads = threads or default_threads(model.n_bytes)
         params = lib.llama_context_default_params()
         params.n_ctx = n_ctx * n_seq
@@ -108,7 +114,6 @@ class Context:
                 f"{model.path}: llama.cpp cannot make a context of {n_seq} x {n_ctx:,} tokens; try a smaller "
                 "--ctx-size, fewer attributes (--active) or --cache-type q8_0"
             )
-        self._memory = lib.llama_get_memory(self._handle)
         self.counters = Counters()
         self.tokens: list[list[int]] = [[] for _ in range(n_seq)]
         self._abort: AbortFlag | None = None
@@ -151,6 +156,10 @@ class Context:
         if self._handle is None:
             raise ClosedError("the context has been closed")
         return self._handle
+
+    @property
+    def _memory(self) -> object:
+        return lib.llama_get_memory(self.handle)
 
     def close(self) -> None:
         """Free the caches and buffers; views of logits are dead after this."""
@@ -221,7 +230,6 @@ class Context:
             self.truncate(seq, keep)
             keep = len(self.tokens[seq])  # a model that cannot roll back has dropped everything
             self.counters.reused += keep
-            self.counters.prefilled += len(prompt) - keep
             todo[seq] = list(prompt[keep:])
         while any(len(rest) > 1 for rest in todo.values()):
             room, at = self.n_batch, 0
@@ -237,11 +245,13 @@ class Context:
             self._wants[:at] = 0
             self._decode(at)
             self.counters.prefill_decodes += 1
+            self.counters.prefilled += at
             for seq, n in taken.items():
                 self.tokens[seq] += todo[seq][:n]
                 del todo[seq][:n]
         self._last([rest[0] for rest in todo.values()], list(todo))
         self.counters.prefill_decodes += 1
+        self.counters.prefilled += len(todo)
 
     def extend(self, tokens: Sequence[int], seqs: Sequence[int]) -> None:
         """Append one token to each of `seqs`, in one `llama_decode`; `logits()` has their rows in this order.
