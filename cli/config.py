@@ -133,6 +133,11 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
 
 
+def is_utf8(text: str) -> bool:
+    """Whether `text` can be written as UTF-8; bytes that could not be read stand in it as lone surrogates."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def read_environment(environment: Mapping[str, str] | None = None) -> Raw:
     """Settings from `DRIFT_EDGE_*`; an empty variable counts as not set."""
     environment = os.environ if environment is None else environment
@@ -273,6 +278,6 @@ def _switch(value: object) -> bool:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError(f"expected text that is not empty, got {value!r}")
-    if any("\ud800" <= c <= "\udfff" for c in value):
+    if not is_utf8(value):
         raise UsageError("expected valid UTF-8")
     return value

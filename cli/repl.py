@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from drift_edge import __version__
-from drift_edge.errors import DriftError
+from drift_edge.errors import DriftError, UsageError
 
 from . import slash
+from .config import is_utf8
 from .dialogue import Dialogue
 from .errors import describe
 from .paths import make_private
@@ -72,6 +74,8 @@ def handle(dialogue: Dialogue, typed: Typed) -> None:
             slash.run(dialogue, text)
             return
         text = text[1:]
+    if not is_utf8(text):
+        raise UsageError("the message is not valid UTF-8")
     slash.tell_if_stopped(dialogue, dialogue.ask(text))
 
 
@@ -107,10 +111,10 @@ def open_reader(screen: Screen, history: Path) -> ReadLine:
 def _plain_line(prompt: str) -> str:
     if is_terminal(sys.stderr):
         print(prompt, end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
+    line = sys.stdin.buffer.readline()
     if not line:
         raise EOFError
-    return line.rstrip("\r\n")
+    return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
 
 
 def _editor(screen: Screen, history: Path) -> ReadLine:
@@ -134,8 +138,13 @@ def _editor(screen: Screen, history: Path) -> ReadLine:
     def new_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
+    class History(FileHistory):
+        def store_string(self, string: str) -> None:
+            with suppress(OSError, UnicodeError):  # a full disk costs the history, not the chat
+                super().store_string(string)
+
     session: PromptSession[str] = PromptSession(
-        history=FileHistory(str(history)) if _own_file(history) else InMemoryHistory(),
+        history=History(str(history)) if _own_file(history) else InMemoryHistory(),
         key_bindings=keys,
         multiline=True,  # so that pasted lines stay lines; Enter still sends
         prompt_continuation="... ",
