@@ -2,11 +2,12 @@
  *   ISA  its name    FN(name)  a function's name in it    TARGET  the attribute that makes the compiler use it
  * Plain C that compilers vectorise: LANES partial results side by side, blocks of fixed size, no calls inside. */
 
-/* exp(z) for z <= 0, relative error about 1e-7; below -86 as if it were -86, which is 0 beside any sum it is added to.
+/* exp(z) for z <= 0, relative error about 1e-7; 0 from -86 on, near the end of float32.
  * 2^n by the bits of a float whose last place counts ones, times 1 + r + r^2 q(r), q fitted at Chebyshev nodes. */
 TARGET static inline float FN(exp)(float z) {
     const float rounder = 12582912.0f; /* 1.5 * 2^23 */
-    z = z > LOWEST_Z ? z : LOWEST_Z;
+    bool live = z > LOWEST_Z;
+    z = live ? z : LOWEST_Z; /* no infinities below */
     float shifted = z * 1.44269504f + rounder;
     float n = shifted - rounder;
     float r = (z - n * 0.693145752f) - n * 1.42860677e-6f; /* ln 2 in two parts: the first times n is exact */
@@ -18,7 +19,7 @@ TARGET static inline float FN(exp)(float z) {
     q = (q * r + 1.0f) * r + 1.0f;
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits << 23) + (127u << 23);
+    bits = live ? (bits << 23) + (127u << 23) : 0;
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     return q * scale;

@@ -48,7 +48,7 @@ def fuse(out: Floats, llm: Floats, slm: Floats, weights: Doubles) -> None:
         raise ValueError("out: may be the llm row itself, but must not overlap it in part")
     if any(np.may_share_memory(out, row) for row in slm):
         raise ValueError("out: must not overlap slm")
-    if not np.isfinite(weights.astype(np.float32)).all():
+    if not (np.abs(weights) <= np.finfo(np.float32).max).all():
         raise ValueError("weights: expected finite numbers")
     used = np.flatnonzero(weights)
     if used.size == 0:
