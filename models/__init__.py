@@ -10,9 +10,10 @@ from drift_edge.errors import ModelFileError
 
 # The beginnings of the clauses with which the pair owns up (`nano/corpus/unknown.py`), whatever the style.
 _ADMITS = re.compile(
-    r"\bI (do not|don't) know\b|\bI know (very|too) little\b|\bI have (not|never) learned\b|\bI was never taught\b"
-    r"|\bI (cannot|can't|am not able to) (say|tell|name)\b|\bI am too small\b|\bas a small (built-in )?model\b"
-    r"|\bI am not sure (about|that)\b|\bI have no (good (facts|tip)|way to find)\b",
+    r"\bI (do not|don't) know\b|\bI know (very little|too little|no tricks)\b|\bI have (not|never) learned\b"
+    r"|\bI was never taught\b|\bI (cannot|can't|am not able to)\b(?! promise)|\bI am (too small|no good)\b"
+    r"|\bI am not sure (about|that)\b|\bI have no (good (facts|tip)|way to find)\b"
+    r"|\bas a small (built-in )?model\b",
     re.IGNORECASE,
 )
 

@@ -7,11 +7,13 @@ import re
 import struct
 import subprocess
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from drift_edge.cli.doctor import advice
 from drift_edge.models import builtin_does_not_know
+from drift_edge.models.nano.corpus import documents
 
 from drift_edge.attributes import Attributes
 from tests import tiny
@@ -229,3 +231,16 @@ def test_builtin_pair_owns_up_and_the_note_follows(cli: Cli, builtin_files: File
 )
 def test_owning_up_is_recognised(text: str, knows: bool) -> None:
     assert builtin_does_not_know(text) is not knows
+
+
+def test_owning_up_is_recognised_in_every_style() -> None:
+    seed, known, unknown, wrong = 11, 0, 0, []
+    for document in islice(documents("test", seed=seed), 600):
+        for turn in document.turns:
+            admits = any(clause.role == "admit" for clause in turn.clauses)
+            known, unknown = known + (not admits), unknown + admits
+            if builtin_does_not_know(turn.answer) is not admits:
+                wrong.append(turn.answer)
+    assert known > 400
+    assert unknown > 40
+    assert len(wrong) <= 3, f"seed {seed}: {wrong}"
