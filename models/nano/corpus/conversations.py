@@ -18,7 +18,7 @@ SPLITS = ("train", "test")
 
 _UNKNOWN = 0.14
 _OUTSIDE = 0.06
-_SMALL_TALK = 0.025
+_SMALL_TALK = 0.04
 _ONE_TURN = 0.8
 _TWO_TURNS = 0.75
 _SWITCH = 0.25

@@ -52,6 +52,18 @@ _TALKS: dict[str, _Talk] = {
             "Good evening!",
             "Hello, is anyone there?",
             "Hey there!",
+            "Hello there",
+            "Good afternoon",
+            "Hello assistant",
+            "Hi, nice to meet you",
+            "Hello, my friend",
+            "Hi again",
+            "Hello again",
+            "Greetings",
+            "Welcome",
+            "Good day to you",
+            "Are you there?",
+            "Can you hear me?",
         ),
         _HELLO,
         _ABILITIES,
@@ -66,13 +78,39 @@ _TALKS: dict[str, _Talk] = {
             "Great, thanks!",
             "That helps, thank you.",
             "Thanks for your help.",
+            "Thanks, that was great",
+            "Thank you, that was useful",
+            "Ok, thanks",
+            "Cool, thank you!",
+            "Many thanks",
+            "Thank you so much!",
+            "Nice, thanks a lot",
+            "That was good",
+            "That was helpful",
+            "Well done",
+            "Perfect, thank you",
+            "Good answer",
         ),
         ("You are welcome.", "No problem.", "Glad to help.", "My pleasure.", "Any time."),
         ("I am here if you need more", "I can answer another question", "I can tell you more at any time"),
         (),
     ),
     "bye": _Talk(
-        ("Bye", "Goodbye", "Goodbye!", "Bye bye", "See you later", "Good night", "I have to go now."),
+        (
+            "Bye",
+            "Goodbye",
+            "Goodbye!",
+            "Bye bye",
+            "Bye for now",
+            "See you",
+            "See you later",
+            "See you tomorrow",
+            "Good night",
+            "I have to go now.",
+            "I am leaving",
+            "Have a nice day",
+            "That is all for today",
+        ),
         ("Goodbye.", "Bye.", "See you soon.", "Have a good day.", "Until next time.", "All the best."),
         ("I am here when you come back", "I will be here next time"),
         (),
@@ -85,6 +123,13 @@ _TALKS: dict[str, _Talk] = {
             "What is your name?",
             "Tell me about yourself.",
             "Are you a person?",
+            "Who are you really?",
+            "Who am I talking to?",
+            "What kind of model are you?",
+            "Are you an AI?",
+            "Are you human?",
+            "Do you have a name?",
+            "Introduce yourself",
         ),
         (),
         (*_SELF, *_SELF, "I have no name of my own"),
@@ -98,13 +143,33 @@ _TALKS: dict[str, _Talk] = {
             "What can I ask you?",
             "What are you good at?",
             "Help",
+            "What can you tell me?",
+            "What can you help me with?",
+            "What do you know about?",
+            "What topics do you know?",
+            "Can you help me?",
+            "I need help",
+            "I have a question",
+            "Can I ask you something?",
+            "What should I ask?",
         ),
         (),
         _ABILITIES,
         _ASK,
     ),
     "feel": _Talk(
-        ("How are you?", "How are you doing?", "How is it going?", "Are you well?", "How do you feel today?"),
+        (
+            "How are you?",
+            "How are you doing?",
+            "How are you today?",
+            "How is it going?",
+            "How is your day?",
+            "Are you well?",
+            "How do you feel today?",
+            "What is up?",
+            "What's up?",
+            "How do you do?",
+        ),
         ("I am fine, thank you.", "I am doing well.", "All is well here.", "Very well, thank you."),
         ("I am ready for your questions", "I can help you with everyday things"),
         ("What would you like to know?", "How can I help?"),
@@ -126,8 +191,38 @@ _TALKS: dict[str, _Talk] = {
         ),
         (),
     ),
+    "aside": _Talk(
+        (
+            "Ok",
+            "Okay",
+            "Yes",
+            "No",
+            "Maybe",
+            "I see",
+            "Cool",
+            "Great",
+            "Nice",
+            "Sure",
+            "Hm",
+            "Wow",
+            "Really?",
+            "Right",
+            "Understood",
+            "Test",
+            "This is a test",
+        ),
+        ("All right.", "Good.", "I see."),
+        _ABILITIES,
+        _ASK,
+    ),
+    "unclear": _Talk(
+        ("?", "...", "asdf", "qwerty", "123", "hmm hmm", "blah blah", "la la la", "x", "abc", "???", "42"),
+        ("I do not understand that.", "That is not clear to me.", "I am not sure what you mean."),
+        _ABILITIES,
+        _ASK,
+    ),
 }
-_WEIGHTS = {"greet": 5, "thanks": 3, "bye": 2, "who": 4, "can": 4, "feel": 2, "maker": 2}
+_WEIGHTS = {"greet": 6, "thanks": 4, "bye": 2, "who": 4, "can": 4, "feel": 2, "maker": 2, "aside": 2, "unclear": 1}
 _OPEN = ("greet", "who", "can", "feel")
 
 
@@ -136,7 +231,7 @@ def small_talk(rng: random.Random, kind: str | None = None, name: str = "") -> t
 
     Args:
         rng: source of the draw.
-        kind: "greet", "thanks", "bye", "who", "can", "feel" or "maker"; drawn if None.
+        kind: "greet", "thanks", "bye", "who", "can", "feel", "maker", "aside" or "unclear"; drawn if None.
         name: the user's name, if the system prompt gave one; greetings use it.
     """
     kind = kind or rng.choices(tuple(_WEIGHTS), tuple(_WEIGHTS.values()))[0]
@@ -156,7 +251,16 @@ def small_talk(rng: random.Random, kind: str | None = None, name: str = "") -> t
         clauses.append(Clause("self", rng.choice(_ABILITIES)))
     if talk.ends and rng.random() < 0.45:
         clauses.append(Clause("say", rng.choice(talk.ends)))
-    return rng.choice(talk.asks), Plan(None, "talk", tuple(clauses))
+    return _typed(rng.choice(talk.asks), rng), Plan(None, "talk", tuple(clauses))
+
+
+def _typed(text: str, rng: random.Random) -> str:
+    """What is said in passing is typed in passing: small letters, and any end mark or none."""
+    if rng.random() < 0.5:
+        return text
+    stem = text.rstrip("?!.") or text
+    mark = rng.choice(("", "", "?") if text.endswith("?") else ("", "!", "!", ".", "!!"))
+    return (stem.lower() if rng.random() < 0.6 else stem) + mark
 
 
 def opening_kind(rng: random.Random) -> str:
