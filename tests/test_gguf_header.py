@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import gguf
@@ -282,10 +283,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _read(path: Path, raw: bytes) -> None:
     path.write_bytes(raw)
     start = time.process_time()
-    try:
+    with suppress(ModelFileError):  # anything else is a failure
         read_header(path)
-    except ModelFileError as error:
-        assert str(path) in str(error)
     assert time.process_time() - start < QUICK
 
 
@@ -320,5 +319,5 @@ def test_a_vocabulary_that_would_end_the_process_is_caught_first(tmp_path: Path)
     bpe, spm = tiny.byte_bpe(), tiny.spm()
     broken = [bpe.changed(5, text=bpe.tokens[6]), spm.changed(spm.id("<0xC3>"), text="odd")]
     for vocab in broken:
-        with pytest.raises(ModelFileError, match="twice|0xC3"):
+        with pytest.raises(ModelFileError, match=r"twice|0xC3"):
             Model(tiny.write(tmp_path / "m.gguf", vocab))

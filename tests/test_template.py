@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -66,7 +67,9 @@ HOSTILE = {
     "dicts that share their parts": doubling("{}", "{1: a, 2: a}"),
     "shared parts, compared": doubling("[1]", "[a, a]", end="{% set b = [a] %}{{ a == b }}"),
     "shared parts by the arguments of a macro": "{% macro f() %}{{ f(varargs, varargs) }}{% endmacro %}{{ f(1, 2) }}",
-    "shared parts by a namespace": "{% set n = namespace(a=1) %}" + "{% set n = namespace(a=n, b=n) %}" * 60 + "{{ n }}",
+    "shared parts by a namespace": "{% set n = namespace(a=1) %}"
+    + "{% set n = namespace(a=n, b=n) %}" * 60
+    + "{{ n }}",
     "a wide format": "{{ '{:1000000000d}'.format(1) }}",
     "a wide format by format_map": "{{ '{a:1000000000d}'.format_map({'a': 1}) }}",
     "a wide %": "{{ '%1000000000d' % 1 }}",
@@ -90,7 +93,7 @@ HOSTILE = {
     "classes by a subscript": "{{ ''['__class__']['__mro__'] }}",
     "classes by format": "{{ '{0.__class__.__mro__}'.format('') }}",
     "classes by map": "{{ ['']|map(attribute='__class__')|list|first|string + ''.__class__.x }}",
-    "globals of a function": "{{ raise_exception.__globals__ }}",
+    "globals of a function": "{{ raise_exception.__globals__.items() }}",
     "globals of a macro": "{% macro f() %}{% endmacro %}{{ f.__init__.__globals__ }}",
     "the module of a cycler": "{{ cycler.__init__.__globals__.os.system('true') }}",
     "self": "{{ self.__init__.__globals__ }}",
@@ -118,7 +121,7 @@ def test_harmful_template_is_an_error_and_soon(name: str) -> None:
 
 
 def test_what_raise_exception_says_reaches_the_user_without_control_characters() -> None:
-    with pytest.raises(ChatTemplateError, match=r"failed: roles must \[31malternate$"):
+    with pytest.raises(ChatTemplateError, match=r"failed: roles must  \[31malternate$"):
         render("{{ raise_exception('roles must \x1b[31malternate') }}")
     with pytest.raises(ChatTemplateError) as caught:
         render("{{ raise_exception('x' * 1) }}{{ raise_exception(messages) }}")
@@ -159,10 +162,8 @@ def test_long_messages_are_not_taken_for_a_bomb() -> None:
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.text(alphabet="{}%#-+~|'\"[]().,ab01 \n=forinmesdt", max_size=60))
 def test_random_source_renders_or_is_an_error(source: str) -> None:
-    try:
+    with suppress(ChatTemplateError):
         assert isinstance(render(source), str)
-    except ChatTemplateError:
-        pass
 
 
 # -- templates as models have them, rendered by hand
@@ -226,12 +227,16 @@ def test_llama_3_like() -> None:
     )
 
 
-GEMMA_LIKE = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}\
-{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\
-{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}\
-{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}\
-{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}\
-{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"""
+GEMMA_LIKE = (
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}"
+    "{% else %}{% set role = message['role'] %}{% endif %}"
+    "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"
+)
 
 
 def test_gemma_like() -> None:
@@ -302,7 +307,8 @@ def test_training_marks_and_other_idioms() -> None:
         "{% for m in messages if m.role != 'system' %}{% if loop.index > 2 %}{% break %}{% endif %}"
         "{% generation %}{{ m.content|upper }}{% endgeneration %}{{ '%d' if false else '-' }}{% endfor %}"
         "{{ ', '.join(['a', 'b']) }}{{ [3, 1]|sort|join('<') }}{{ {'b': '<&>'}|tojson }}{{ 'a\nb'|indent(2) }}"
-        "{{ 'x-y'.replace('-', '+') }}{{ '<{}>'.format('k') }}{{ messages|selectattr('role', 'equalto', 'user')|list|length }}"
+        "{{ 'x-y'.replace('-', '+') }}{{ '<{}>'.format('k') }}"
+        "{{ messages|selectattr('role', 'equalto', 'user')|list|length }}"
     )
     assert render(source) == 'HI-HELLO!-a, b1<3{"b": "<&>"}a\n  bx+y<k>2'
 

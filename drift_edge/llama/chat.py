@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import zip_longest
 
 from drift_edge.errors import ChatTemplateError, UsageError
 from drift_edge.llama.model import Model
@@ -76,6 +77,20 @@ class ChatFormat:
             template.render([user])
             return False
 
+    @cached_property
+    def _before_answer(self) -> str:
+        """Blanks that the template writes before an answer of the past, but not where an answer is to begin.
+
+        They are left out before an answer whose ids are known: it began without them.
+        """
+        user, answer = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": _PROBE}
+        try:
+            begun = self.model.chat_template.render([user])
+            past = self.model.chat_template.render([user, answer, user]).partition(_PROBE)[0]
+        except ChatTemplateError:
+            return ""
+        return past.removeprefix(begun) if past.startswith(begun) and past.removeprefix(begun).isspace() else ""
+
     def encode(
         self, messages: Sequence[Message], sentence: str | None, answers: Mapping[str, Sequence[int]]
     ) -> list[int]:
@@ -105,19 +120,24 @@ class ChatFormat:
                 continue
             marked.append({"role": message["role"], "content": f"\ue0f0{len(spliced) - 1}\ue0f1"})
         ids: list[int] = []
-        for i, part in enumerate(_MARK.split(model.chat_template.render(marked))):  # text, mark, text, ..., text
-            continues = bool(ids) and ids[-1] not in model.control_ids
-            if i % 2 == 0:
-                ids += model.tokenize(part, special=True, continues=continues) if part else []
-                continue
-            if int(part) >= len(spliced):
+        parts = _MARK.split(model.chat_template.render(marked))  # text, mark, text, mark, ..., text
+        for text, mark in zip_longest(parts[::2], parts[1::2]):
+            if mark is not None and int(mark) >= len(spliced):
                 raise ChatTemplateError(f"{model.path.name}: its chat template writes private-use characters")
-            held = spliced[int(part)]
-            ids += model.tokenize_typed(held, continues=continues) if isinstance(held, str) else held
+            held = "" if mark is None else spliced[int(mark)]
+            if not isinstance(held, str):
+                text = text.removesuffix(self._before_answer)
+            if text:
+                ids += model.tokenize(text, special=True, continues=self._continues(ids))
+            ids += model.tokenize_typed(held, continues=self._continues(ids)) if isinstance(held, str) else held
         bos = model.special_ids["bos"]
         if model.adds_bos and (not ids or ids[0] != bos):
             ids.insert(0, bos)
         return ids
+
+    def _continues(self, ids: Sequence[int]) -> bool:
+        """Whether what comes next stands behind text, rather than behind a control token or nothing."""
+        return bool(ids) and ids[-1] not in self.model.control_ids
 
     def _with_sentence(self, messages: Sequence[Message], sentence: str | None) -> list[Message]:
         messages = list(messages)

@@ -250,14 +250,19 @@ class Model:
         source = self.template_source
         if source is None:
             source = CHATML if self.control_pattern.fullmatch("<|im_end|>") else PLAIN
-        ids = self.special_ids
-        bos, eos = (self.token_text(ids[k]).decode("utf-8", "replace") if ids[k] >= 0 else "" for k in ("bos", "eos"))
+        # llama.cpp names some BOS for every vocabulary; where it is an ordinary token, there is none.
+        bos, eos = (
+            self.token_text(token).decode("utf-8", "replace")
+            if (token := self.special_ids[key]) in self.control_ids
+            else ""
+            for key in ("bos", "eos")
+        )
         return ChatTemplate(source, bos=bos, eos=eos, where=self.path.name)
 
     @cached_property
     def adds_bos(self) -> bool:
         """Whether the vocabulary asks for a BOS token in front."""
-        return bool(lib.llama_vocab_get_add_bos(self._vocab)) and self.special_ids["bos"] >= 0
+        return bool(lib.llama_vocab_get_add_bos(self._vocab)) and self.special_ids["bos"] in self.control_ids
 
 
 def _lone_surrogates(text: str) -> bool:
