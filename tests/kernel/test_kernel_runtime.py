@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import subprocess
 import sys
 import threading
@@ -178,7 +179,7 @@ def test_nothing_leaks(any_kernel: ModuleType) -> None:
     for _ in range(300):
         round_()
     assert [sys.getrefcount(a) for a in arrays] == references
-    grown = _resident() - memory
+    grown = 0 if "ASAN_OPTIONS" in os.environ else _resident() - memory  # it puts freed memory aside
     assert grown < 4 << 20, f"{grown} bytes in 300 rounds; one sampler takes about 120,000"
 
 
