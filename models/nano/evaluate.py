@@ -51,16 +51,16 @@ class Sizes:
         documents: unseen conversations on which each model's loss is measured.
     """
 
-    styled: int = 40
-    neutral: int = 80
-    cells: int = 160
+    styled: int = 50
+    neutral: int = 100
+    cells: int = 200
     phrasings: int = 80
     topics: int = 40
-    nouns: int = 120
+    nouns: int = 150
     outside: int = 40
-    follow_ups: int = 120
-    per_style: int = 12
-    drafted: int = 40
+    follow_ups: int = 150
+    per_style: int = 16
+    drafted: int = 50
     documents: int = 250
 
     def cost(self) -> float:
