@@ -12,8 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import llama_cpp
 import numpy as np
 
+from benchmarks.peers import plain_llama
 from drift_edge import Drift, SamplerSettings, Token
 from drift_edge.conversation import build_prompts
 from drift_edge.models import builtin_pair
@@ -124,9 +126,7 @@ class _Llama:
     """What a user of llama-cpp-python has: one model, the same samplers, no steering."""
 
     def __init__(self, llm: Path) -> None:
-        import llama_cpp
-
-        self.llama = llama_cpp.Llama(str(llm), n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
+        self.llama = plain_llama(llm)
         self.seed = 0
 
     def run(self) -> float:
@@ -153,12 +153,7 @@ class _Naive:
     """Algorithm 2 as most people would write it: an object per prompt, numpy, a full sort."""
 
     def __init__(self, drift: Drift, llm: Path, slm: Path) -> None:
-        import llama_cpp
-
-        def load(path: Path) -> Any:
-            return llama_cpp.Llama(str(path), n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
-
-        self.llm, self.slms = load(llm), [load(slm) for _ in range(len(WEIGHTS) + 1)]
+        self.llm, self.slms = plain_llama(llm), [plain_llama(slm) for _ in range(len(WEIGHTS) + 1)]
         p = build_prompts(drift.pair, drift.attributes, QUESTION, WEIGHTS, "logits", {})
         self.prompts = [p.llm, p.base, *p.attributes.values()]
         self.rng = np.random.default_rng(0)
@@ -183,8 +178,6 @@ class _Naive:
 
 
 def _last_logits(model: Any) -> Any:
-    import llama_cpp
-
     return np.ctypeslib.as_array(llama_cpp.llama_get_logits(model.ctx), (model.n_vocab(),))
 
 
