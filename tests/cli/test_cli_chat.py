@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drift_edge.cli.session import latest, read_session
 
+from drift_edge.cli.session import latest, read_session
 from drift_edge.errors import ContextOverflowError
 from drift_edge.events import Notice
 from tests.cli.fake import FakeEngine, Result

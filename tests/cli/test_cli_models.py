@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+
+from drift_edge.attributes import Attributes
 from drift_edge.cli.doctor import advice
 from drift_edge.models import builtin_does_not_know
 from drift_edge.models.nano.corpus import documents
-
-from drift_edge.attributes import Attributes
 from tests import tiny
 from tests.cli.fake import Result
 

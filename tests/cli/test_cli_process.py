@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drift_edge.cli.interrupt import cancel_on_interrupt
 
+from drift_edge.cli.interrupt import cancel_on_interrupt
 from drift_edge.events import CancelToken
 from tests.cli.fake import command
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from drift_edge.cli import repl
 from drift_edge.cli.config import Settings
 from drift_edge.cli.dialogue import Dialogue
 from drift_edge.cli.render import Screen
 from drift_edge.cli.session import Autosave, read_session
-
 from drift_edge.errors import ContextOverflowError
 from tests.cli.fake import FakeEngine
 
@@ -79,7 +79,8 @@ def _end_of_file(_prompt: str) -> str:
 
 def test_triple_quotes_hold_several_lines(talk: Talk) -> None:
     talk('"""One', "/not a command", 'two"""', '"""', "three", '"""', '"""four"""')
-    assert talk.asked == ["One\n/not a command\ntwo", "three", "four"]
+    talk('"""/etc/passwd', 'is what?"""')
+    assert talk.asked == ["One\n/not a command\ntwo", "three", "four", "/etc/passwd\nis what?"]
 
 
 def test_ctrl_c_at_the_prompt_gives_a_hint_and_drops_the_quoted_lines(talk: Talk) -> None:
@@ -210,6 +211,8 @@ def test_save_and_load(talk: Talk) -> None:
     assert [m["content"] for m in last["messages"]][::2] == ["One", "Three"]
     assert last["weights"] == {"concise": 1.0}
     assert [turn.question for turn in read_session(path).turns] == ["One"]  # later turns go elsewhere
+    saved = [read_session(file).turns for file in (talk.folder / "sessions").iterdir()]
+    assert sorted([turn.question for turn in turns] for turns in saved) == [["One"], ["One", "Three"], ["Two"]]
 
 
 def test_save_replaces_no_file_but_a_session(talk: Talk) -> None:
@@ -271,6 +274,19 @@ def _stop_after(talk: Talk, monkeypatch: pytest.MonkeyPatch, words: int) -> None
         yield from events
 
     monkeypatch.setattr(talk.engine, "chat", stopped)
+
+
+def test_a_full_disk_is_told_once(talk: Talk) -> None:
+    (talk.folder / "sessions").write_text("a file where the folder should be")
+    _, err = talk("One", "Two", "/clear", "Three")
+    assert err.count("note: the conversation is not saved") == 1
+    assert len(talk.engine.calls) == 3
+
+
+def test_the_builtin_pair_is_told_to_be_small_once(talk: Talk) -> None:
+    talk.engine.reply = lambda question, _: f"I do not know much about {question}."
+    _, err = talk("quasars", "pulsars")
+    assert err.count("note: this is the small built-in pair") == 1
 
 
 def test_model_output_cannot_drive_the_terminal(talk: Talk) -> None:

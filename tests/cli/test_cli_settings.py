@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from drift_edge.cli import chat
 from drift_edge.cli.config import NAMES, Settings, read_config, read_environment, resolve
-
 from drift_edge.errors import UsageError
 from tests.cli.fake import FakeEngine, Result
 
