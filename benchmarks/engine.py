@@ -193,5 +193,6 @@ def show(rows: list[dict[str, Any]]) -> None:
         )
     ms = {row["name"]: row["ms_per_token"] for row in rows}
     steered = ms["drift-edge, steered"]
-    print(f"steered step / limit            {steered / ms['limit: bare decodes, LLM 1 row + sLM k+1 rows']:.2f}  (aim: at most 1.15)")
-    print(f"naive program / steered step    {ms['naive Drift, k+2 llama_cpp.Llama objects'] / steered:.2f}  (aim: at least 3)")
+    limit, naive = ms["limit: bare decodes, LLM 1 row + sLM k+1 rows"], ms["naive Drift, k+2 llama_cpp.Llama objects"]
+    print(f"steered step / limit            {steered / limit:.2f}  (aim: at most 1.15)")
+    print(f"naive program / steered step    {naive / steered:.2f}  (aim: at least 3)")

@@ -16,13 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
 
+from drift_edge import Answer, Drift
 from drift_edge.models import builtin_pair
 from drift_edge.models.nano.corpus import EvalQuestion
 from drift_edge.models.nano.corpus.reader import marker, on_topic
 from drift_edge.models.nano.evaluate import known_questions
 from drift_edge.models.nano.report import Progress, aligned
-
-from drift_edge import Answer, Drift
 
 BETA = 0.5
 MAX_TOKENS = 250

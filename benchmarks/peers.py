@@ -20,5 +20,5 @@ def plain_llama(path: Path, n_ctx: int = 1024) -> Any:
     """
     params = lib.llama_model_default_params()
     params.use_extra_bufts = params.use_extra_bufts and not has_amx()
-    with mock.patch.object(lib, "llama_model_default_params", lambda: params):
+    with mock.patch.object(lib, "llama_model_default_params", return_value=params):
         return llama_cpp.Llama(str(path), n_ctx=n_ctx, n_threads=1, n_threads_batch=1, verbose=False)

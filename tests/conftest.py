@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drift_edge.models import builtin_pair
 
 from drift_edge import Drift
 from drift_edge.errors import ModelFileError
+from drift_edge.models import builtin_pair
 from tests import fetch_vocabs, tiny
 
 ASK = [{"role": "user", "content": "How do you make tea?"}]
@@ -79,4 +79,4 @@ def foreign_vocab(request: pytest.FixtureRequest) -> Path:
 def foreign_files(foreign_vocab: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tiny random pair on a foreign vocabulary."""
     folder = tmp_path_factory.mktemp(foreign_vocab.stem)
-    return tiny.write_pair(folder, tiny.from_gguf(foreign_vocab), quant="Q8_0", n_ctx=1024)
+    return tiny.write_pair(folder, tiny.from_gguf(foreign_vocab), quant="F16", n_ctx=1024)

@@ -83,7 +83,9 @@ def oracle_rows(case: Case, llm: Any, slm: Any, tokenizer: Any) -> tuple[np.ndar
         messages = list(case.messages)
         own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
         system = " ".join(text for text in (own, sentence) if text)
-        text = "".join(f"<|{m['role']}|>{m['content']}<|end|>" for m in [{"role": "system", "content": system}, *messages])
+        text = "".join(
+            f"<|{m['role']}|>{m['content']}<|end|>" for m in [{"role": "system", "content": system}, *messages]
+        )
         prompt = tokenizer.encode(text + "<|assistant|>").ids
         with torch.no_grad():
             rows = model(torch.tensor([prompt + continuation])).logits[0]
@@ -97,7 +99,7 @@ def oracle_rows(case: Case, llm: Any, slm: Any, tokenizer: Any) -> tuple[np.ndar
     return torch.log_softmax(h, -1).float().numpy(), np.array(continuation, np.int32)
 
 
-def compare(case: Case, engine_rows: np.ndarray, recorded: np.ndarray) -> tuple[float, int]:
+def compare(engine_rows: np.ndarray, recorded: np.ndarray) -> tuple[float, int]:
     """Greatest |difference| of log-probabilities, and how many positions have another top token although the oracle's
     best leads by over 0.1."""
     difference = float(np.abs(engine_rows - recorded).max())
@@ -130,8 +132,10 @@ def main() -> None:
             for i, case in enumerate(CASES):
                 rows, continuation = oracle_rows(case, llm, slm, tokenizer)
                 for kind, drift, bound in (("F32", f32, F32_BOUND), ("F16", f16, case.f16_bound())):
-                    ours = drift.next_logprobs(case.messages, continuation.tolist(), weights=case.weights, beta=case.beta)
-                    difference, wrong = compare(case, ours, rows)
+                    ours = drift.next_logprobs(
+                        case.messages, continuation.tolist(), weights=case.weights, beta=case.beta
+                    )
+                    difference, wrong = compare(ours, rows)
                     ok = difference < bound and wrong == 0
                     failed |= not ok
                     print(

@@ -43,7 +43,9 @@ def test_wheel_from_sdist_runs_from_an_empty_folder(tmp_path: Path) -> None:
     _run(python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel, cwd=empty)
     # The dependencies are borrowed by path: a path in a .pth file is not searched for further .pth files, so the
     # editable install of the environment that runs this test stays out of sight.
-    site = Path(_run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=empty).stdout.strip())
+    site = Path(
+        _run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=empty).stdout.strip()
+    )
     (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
 
     for name in ("cli", "models", "tests"):

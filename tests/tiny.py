@@ -6,6 +6,7 @@ tokenizers, templates, caches, sampling, cancelling, and the formula itself.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -16,6 +17,7 @@ import gguf
 import numpy as np
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+_UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -40,6 +42,7 @@ class Vocab:
     scores: list[float] | None = None
     merges: list[str] | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    raw: tuple[bytes, int] = (b"", 0)  # all keys as bytes, and their number, in place of the above
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -125,17 +128,36 @@ def spm() -> Vocab:
 
 
 def from_gguf(path: Path) -> Vocab:
-    """The tokenizer of a trusted GGUF file, every `tokenizer.` key of it."""
-    known = {f"tokenizer.ggml.{k}" for k in ("model", "tokens", "token_type", "scores", "merges")}
-    found = {f.name: f.contents() for f in gguf.GGUFReader(path).fields.values() if f.name.startswith("tokenizer.")}
-    return Vocab(
-        found["tokenizer.ggml.model"],
-        found["tokenizer.ggml.tokens"],
-        found["tokenizer.ggml.token_type"],
-        found.get("tokenizer.ggml.scores"),
-        found.get("tokenizer.ggml.merges"),
-        {k.removeprefix("tokenizer."): v for k, v in found.items() if k not in known},
-    )
+    """The tokenizer of a trusted GGUF file: its `tokenizer.` keys as they stand there, byte for byte."""
+    data = path.read_bytes()
+    n_keys, at = struct.unpack_from("<Q", data, 16)[0], 24
+    raw, n_raw, n_tokens = b"", 0, 0
+    for _ in range(n_keys):
+        start = at
+        (length,) = struct.unpack_from("<Q", data, at)
+        name = data[at + 8 : at + 8 + length].decode()
+        at += 8 + length
+        (kind,) = struct.unpack_from("<I", data, at)
+        at, n = _skip(data, at + 4, kind)
+        if name.startswith("tokenizer."):
+            raw += data[start:at]
+            n_raw += 1
+        if name == "tokenizer.ggml.tokens":
+            n_tokens = n
+    return Vocab("foreign", [""] * n_tokens, [], raw=(raw, n_raw))
+
+
+def _skip(data: bytes, at: int, kind: int) -> tuple[int, int]:
+    """Where a value ends, and how many elements it has."""
+    n, is_array = 1, kind == _ARRAY
+    if is_array:
+        kind, n = struct.unpack_from("<IQ", data, at)
+        at += 12
+    if kind != _STRING:
+        return at + n * {0: 1, 1: 1, 2: 2, 3: 2, _BOOL: 1, 10: 8, 11: 8, 12: 8}.get(kind, 4), n
+    for _ in range(n):
+        at += 8 + struct.unpack_from("<Q", data, at)[0]
+    return at, n
 
 
 def write(
@@ -215,44 +237,55 @@ def write_pair(folder: Path, vocab: Vocab, *, seed: int = 1, quant: str = "F32",
 
 
 def _save(path: Path, vocab: Vocab, tensors: Mapping[str, np.ndarray], quant: str, shape: Mapping[str, int]) -> None:
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name(path.stem)
-    writer.add_context_length(shape["n_ctx"])
-    writer.add_embedding_length(shape["dim"])
-    writer.add_block_count(shape["layers"])
-    writer.add_feed_forward_length(shape["ff"])
-    writer.add_head_count(shape["heads"])
-    writer.add_head_count_kv(shape["heads"])
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(shape["dim"] // shape["heads"])
-    writer.add_vocab_size(len(vocab))
-    writer.add_tokenizer_model(vocab.model)
-    writer.add_token_list(vocab.tokens)
-    writer.add_token_types(vocab.types)
-    if vocab.scores is not None:
-        writer.add_token_scores(vocab.scores)
-    if vocab.merges is not None:
-        writer.add_token_merges(vocab.merges)
-    for key, value in vocab.more.items():
-        _add_key(writer, f"tokenizer.{key}", value)
-    kind = gguf.GGMLQuantizationType[quant]
+    keys: dict[str, Any] = {
+        "general.architecture": "llama",
+        "general.name": path.stem,
+        "llama.context_length": shape["n_ctx"],
+        "llama.embedding_length": shape["dim"],
+        "llama.block_count": shape["layers"],
+        "llama.feed_forward_length": shape["ff"],
+        "llama.attention.head_count": shape["heads"],
+        "llama.attention.head_count_kv": shape["heads"],
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.dimension_count": shape["dim"] // shape["heads"],
+        "llama.vocab_size": len(vocab),
+    }
+    raw, n_raw = vocab.raw
+    if not n_raw:
+        keys |= {"tokenizer.ggml.model": vocab.model, "tokenizer.ggml.tokens": vocab.tokens}
+        keys |= {"tokenizer.ggml.token_type": vocab.types}
+        keys |= {} if vocab.scores is None else {"tokenizer.ggml.scores": vocab.scores}
+        keys |= {} if vocab.merges is None else {"tokenizer.ggml.merges": vocab.merges}
+        keys |= {f"tokenizer.{key}": value for key, value in vocab.more.items()}
+    infos, data = b"", b""
     for name, tensor in tensors.items():
-        packed = gguf.quants.quantize(tensor, kind) if tensor.ndim == 2 else tensor
-        writer.add_tensor(name, packed, raw_dtype=kind if tensor.ndim == 2 else None)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        kind = gguf.GGMLQuantizationType[quant] if tensor.ndim == 2 else gguf.GGMLQuantizationType.F32
+        data += bytes(-len(data) % 32)
+        dims = tensor.shape[::-1]
+        infos += _text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, len(data))
+        data += gguf.quants.quantize(tensor, kind).tobytes()
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys) + n_raw)
+    header += b"".join(_text(key) + _value(value) for key, value in keys.items()) + raw + infos
+    path.write_bytes(header + bytes(-len(header) % 32) + data)
 
 
-def _add_key(writer: gguf.GGUFWriter, key: str, value: object) -> None:
+def _text(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _value(value: Any) -> bytes:
+    """A value with its type in front: whole numbers are uint32 alone and int32 in arrays, as llama.cpp expects."""
     if isinstance(value, bool):
-        writer.add_bool(key, value)
-    elif isinstance(value, int):
-        writer.add_uint32(key, value)
-    elif isinstance(value, float):
-        writer.add_float32(key, value)
-    elif isinstance(value, str):
-        writer.add_string(key, value)
-    else:
-        writer.add_array(key, value)
+        return struct.pack("<I?", _BOOL, value)
+    if isinstance(value, int):
+        return struct.pack("<II", _UINT32, value)
+    if isinstance(value, float):
+        return struct.pack("<If", _FLOAT32, value)
+    if isinstance(value, str):
+        return struct.pack("<I", _STRING) + _text(value)
+    kind = _STRING if isinstance(value[0], str) else _FLOAT32 if isinstance(value[0], float) else _INT32
+    head = struct.pack("<IIQ", _ARRAY, kind, len(value))
+    if kind == _STRING:
+        return head + b"".join(map(_text, value))
+    return head + struct.pack(f"<{len(value)}{'f' if kind == _FLOAT32 else 'i'}", *value)

@@ -1,1 +1,1 @@
-"""The built-in pair: a 5.6 M and a 0.8 M Llama-architecture chat model, made from a corpus that the project generates."""
+"""The built-in pair: two small chat models with one tokenizer, made by this project from a corpus that it writes."""

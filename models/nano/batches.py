@@ -58,9 +58,7 @@ def make_batch(rows: list[tuple[list[int], list[float]]]) -> Batch:
     return Batch(ids, where, targets, weights / weights.sum(), sum(len(row) for row, _ in rows))
 
 
-def batches(
-    documents: Iterable[Conversation], encoder: ChatEncoder, batch_tokens: int, seed: int
-) -> Iterator[Batch]:
+def batches(documents: Iterable[Conversation], encoder: ChatEncoder, batch_tokens: int, seed: int) -> Iterator[Batch]:
     """Batches of up to `batch_tokens` ids, padding included, for as long as there are documents.
 
     A pool of documents is sorted by length and cut into batches, which come in random order; what is left over

@@ -259,8 +259,6 @@ class _Run:
         )
 
 
-def _work(
-    rank: int, name: str, recipe: Recipe, folder: Path, resume: bool, shared: Tensor, barrier: Barrier
-) -> None:
+def _work(rank: int, name: str, recipe: Recipe, folder: Path, resume: bool, shared: Tensor, barrier: Barrier) -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     _Run(rank, SHAPES[name], recipe, folder, resume, shared, barrier).run()

@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from itertools import islice, pairwise
 
 import pytest
+
+from drift_edge.attributes import Attributes
 from drift_edge.models.nano.corpus import neutral, reader, smalltalk
 from drift_edge.models.nano.corpus.answers import Voice, plan, render
 from drift_edge.models.nano.corpus.conversations import Document, documents, train_document
@@ -37,8 +39,6 @@ from drift_edge.models.nano.corpus.topics import (
     topics,
 )
 from drift_edge.models.nano.corpus.unknown import clause_templates, unknown_plan, unknown_topic
-
-from drift_edge.attributes import Attributes
 
 SEED = 20_26
 _VOWEL_SOUND = r"(?!(?:one|once|uni|use|usu|eu)[a-z]*)[aeiou]"

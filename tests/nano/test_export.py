@@ -15,6 +15,7 @@ pytest.importorskip("tokenizers", exc_type=ImportError)
 
 import gguf  # noqa: E402
 import llama_cpp  # noqa: E402
+
 from drift_edge.models.nano import convert, export, model  # noqa: E402
 from drift_edge.models.nano.batches import batches, make_batch  # noqa: E402
 from drift_edge.models.nano.corpus import documents  # noqa: E402
