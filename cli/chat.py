@@ -175,7 +175,6 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
         if session and path:
             dialogue.session = session
             saver.go_on(path)
-            screen.say(f"going on with the conversation of {session.created} ({len(session.turns)} questions)", "dim")
         if question is not None:
             ask_once(dialogue, question, as_json)
         else:

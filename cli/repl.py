@@ -95,6 +95,8 @@ def greet(dialogue: Dialogue) -> None:
     settings, screen = dialogue.settings, dialogue.screen
     models = f"{settings.llm.name} with {settings.slm.name}" if settings.llm and settings.slm else "the built-in pair"
     screen.say(f"drift-edge {__version__}, {models}. /help lists the commands, Ctrl-D leaves.", "dim")
+    if dialogue.turns:
+        screen.say(f"going on with {dialogue.session.summary()}", "dim")
     if settings.weights:
         screen.say(f"weights {weights_text(settings.weights)}; beta {settings.beta:g}; steer {settings.steer}", "dim")
     else:

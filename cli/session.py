@@ -51,6 +51,11 @@ class Session:
     settings: dict[str, object] = field(default_factory=dict)
     created: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
+    def summary(self) -> str:
+        """When it began and how long it is."""
+        n = len(self.turns)
+        return f"the conversation of {self.created}, {n} question{'' if n == 1 else 's'} long"
+
     def to_json(self) -> bytes:
         """The content of a session file."""
         data = {"format": FORMAT, **asdict(self)}

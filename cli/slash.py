@@ -163,7 +163,7 @@ def _load(dialogue: Dialogue, argument: str) -> None:
         settings.put(name, value, where, dialogue.engine.attributes)
     dialogue.settings, dialogue.session = settings, session
     dialogue.saver.renew()  # the file loaded from stays as it is
-    dialogue.screen.say(f"loaded {len(session.turns)} questions of {session.created}", "dim")
+    dialogue.screen.say(f"loaded {session.summary()}", "dim")
 
 
 def _file(argument: str, usage: str) -> Path:

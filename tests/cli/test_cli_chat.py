@@ -99,7 +99,7 @@ def test_real_models_are_not_told_to_be_small(cli: Cli, engine: FakeEngine) -> N
 def test_continue_takes_up_turns_and_settings(cli: Cli, engine: FakeEngine, own_home: Path) -> None:
     cli("chat", "-p", "One", "--weights", "concise=0.8", "--beta", "0.3", "--seed", "5", "--stop", "END")
     result = cli("chat", "-c", "-p", "Two", "--beta", "0.4")
-    assert result.out == "You said: Two [concise=0.8, seed 5, attempt 0]\n"
+    assert result == Result(0, "You said: Two [concise=0.8, seed 5, attempt 0]\n", "")
     call = engine.calls[-1]
     assert [m["content"] for m in call["messages"]] == [
         *("One", "You said: One [concise=0.8, seed 5, attempt 0]", "Two"),

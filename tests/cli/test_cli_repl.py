@@ -206,11 +206,14 @@ def test_clear_forgets_and_begins_another_file(talk: Talk) -> None:
 
 def test_save_and_load(talk: Talk) -> None:
     path = talk.folder / "kept.json"
-    talk("/weights concise=1", "One", f"/save {path}", "/weights none", "/clear", "Two", f"/load {path}", "Three")
+    lines = ["/weights concise=1", "One", f"/save {path}", "/weights none", "/clear", "Two", f"/load {path}", "Three"]
+    _, err = talk(*lines)
     last = talk.engine.calls[-1]
     assert [m["content"] for m in last["messages"]][::2] == ["One", "Three"]
     assert last["weights"] == {"concise": 1.0}
     assert [turn.question for turn in read_session(path).turns] == ["One"]  # later turns go elsewhere
+    assert "loaded the conversation of " in err
+    assert ", 1 question long" in err
     saved = [read_session(file).turns for file in (talk.folder / "sessions").iterdir()]
     assert sorted([turn.question for turn in turns] for turns in saved) == [["One"], ["One", "Three"], ["Two"]]
 
