@@ -57,12 +57,12 @@ def examine() -> Facts:
 def advice(facts: Facts) -> str:
     """The one thing that would make this machine faster."""
     kernel, llama = facts["kernel"], facts["llama_cpp"]
+    if "error" in llama:
+        return f"llama.cpp cannot be loaded; install it again: {_pip('llama-cpp-python')}"
     if kernel.get("name") == "numpy":
         if os.environ.get("DRIFT_EDGE_KERNEL") == "numpy":
             return "unset DRIFT_EDGE_KERNEL: it asks for the slower numpy kernel"
         return f"build the C kernel: with a C compiler installed, {_pip('drift-edge', '--no-deps')}"
-    if "error" in llama:
-        return f"llama.cpp cannot be loaded; install it again: {_pip('llama-cpp-python')}"
     if not llama["gpu_offload"]:
         backend = _gpu_backend()
         if backend:
