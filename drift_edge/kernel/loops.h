@@ -6,6 +6,14 @@ enum { LANES = 16, GROUP = 256 }; /* LANES: of the widest vector; GROUP: values 
 #define LN2 0.69314718055994530942
 #define GOLDEN 0x9E3779B97F4A7C15u
 
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#elif defined(_MSC_VER)
+#define INLINE static __forceinline
+#else
+#define INLINE static inline
+#endif
+
 typedef struct {
     double w, wz;
     int64_t live;
@@ -21,13 +29,13 @@ typedef struct {
     uint64_t (*read)(const uint64_t *, size_t);
 } Loops;
 
-static inline uint64_t mix(uint64_t x) {
+INLINE uint64_t mix(uint64_t x) {
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
     x = (x ^ x >> 27) * 0x94D049BB133111EBu;
     return x ^ x >> 31;
 }
 
-static inline uint64_t noise_bits(uint64_t key, uint64_t id) {
+INLINE uint64_t noise_bits(uint64_t key, uint64_t id) {
     return mix(key + (id + 1) * GOLDEN);
 }
 

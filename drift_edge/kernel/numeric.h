@@ -4,7 +4,7 @@
 
 /* exp(z) for z <= 0, relative error about 1e-7; 0 from -86 on, near the end of float32.
  * 2^n by the bits of a float whose last place counts ones, times 1 + r + r^2 q(r), q fitted at Chebyshev nodes. */
-TARGET static inline float FN(exp)(float z) {
+TARGET INLINE float FN(exp)(float z) {
     const float rounder = 12582912.0f; /* 1.5 * 2^23 */
     bool live = z > LOWEST_Z;
     z = live ? z : LOWEST_Z; /* no infinities below */
@@ -26,7 +26,7 @@ TARGET static inline float FN(exp)(float z) {
 }
 
 /* One block of `fuse`; called with a constant len, so that the compiler unrolls it. False: a value is wrong at *where. */
-TARGET static inline bool FN(fuse_block)(float *out, const float *llm, const float *restrict base,
+TARGET INLINE bool FN(fuse_block)(float *out, const float *llm, const float *restrict base,
                                          const float *const *rows, const float *weights, size_t n_rows, size_t at,
                                          size_t len, size_t *where) {
     float h[GROUP];
@@ -73,13 +73,13 @@ TARGET static size_t FN(fuse)(float *out, const float *llm, const float *base, c
 }
 
 /* The GROUP values from `at` on; past the end of the row, a padded copy. */
-TARGET static inline const float *FN(group)(const float *x, size_t at, size_t n, float *padded) {
+TARGET INLINE const float *FN(group)(const float *x, size_t at, size_t n, float *padded) {
     if (n - at >= GROUP) return x + at;
     for (size_t i = 0; i < GROUP; i++) padded[i] = i < n - at ? x[at + i] : -INFINITY;
     return padded;
 }
 
-TARGET static inline float FN(larger)(float a, float b) {
+TARGET INLINE float FN(larger)(float a, float b) {
     return a > b ? a : b;
 }
 

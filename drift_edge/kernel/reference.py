@@ -24,6 +24,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 SLACK = 2.0**-20
+_BLOCK = 4096
 _U64 = np.uint64
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -55,13 +56,19 @@ def fuse(out: Floats, llm: Floats, slm: Floats, weights: Doubles) -> None:
         _check_row("llm row", llm)
         out[:] = llm
         return
-    # h = h_llm + sum_i P_i (h_i - h_base); the differences first, because they are small where logits are large
+    base, fused = slm[0], np.empty(n, np.float32)
+    p, term = weights[used].astype(np.float32), np.empty(min(n, _BLOCK), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
-        base = slm[0]
-        steering = np.zeros(n)
-        for i in used:
-            steering += weights[i] * np.subtract(slm[i + 1], base, dtype=np.float64)
-        fused = (llm + steering).astype(np.float32)
+        for at in range(0, n, _BLOCK):  # small enough to stay in the processor's nearest cache
+            here = slice(at, min(at + _BLOCK, n))
+            h, d = fused[here], term[: here.stop - at]
+            h.fill(0)
+            # h = h_llm + sum_i P_i (h_i - h_base); differences first: they are small where logits are large
+            for i, p_i in zip(used, p, strict=True):
+                np.subtract(slm[i + 1, here], base[here], out=d)
+                np.multiply(d, p_i, out=d)
+                h += d
+            h += llm[here]
     if not np.isfinite(fused).all():
         _check_row("llm row", llm)
         _check_row("base row", base)
