@@ -110,6 +110,8 @@ class Attributes(Mapping[str, Attribute]):
                 raw = file.read(_MAX_FILE + 1)
         except OSError as error:
             raise UsageError(f"{path}: cannot read the attributes file: {error.strerror}") from error
+        except ValueError as error:  # a path with a NUL in it
+            raise UsageError(f"{str(path)!r}: cannot read the attributes file: {error}") from error
         if len(raw) > _MAX_FILE:
             raise UsageError(f"{path}: an attributes file may have at most {_MAX_FILE:,} bytes")
         return cls._parse(raw, str(path))

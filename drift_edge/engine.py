@@ -29,7 +29,7 @@ from drift_edge.llama.template import PLAIN, PLAIN_STOP
 from drift_edge.pair import ModelPair
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
 from drift_edge.steering import ContextSettings, Steering
-from drift_edge.weights import check_beta, check_weights, select_active
+from drift_edge.weights import check_active, check_beta, check_weights, select_active
 
 DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
 DEFAULT_ACTIVE = 7  # Section 3.2
@@ -109,10 +109,11 @@ class Drift:
         start = time.perf_counter()
         if ctx_size is not None and (not isinstance(ctx_size, int) or ctx_size < 16):
             raise UsageError(f"ctx_size: expected 16 tokens or more, got {ctx_size!r}")
+        check_active(active)
         llm_model = Model(llm, gpu_layers=gpu_layers)
         slm_model = llm_model
         try:
-            if Path(slm).resolve() != Path(llm).resolve():
+            if not _same_file(llm, slm):
                 slm_model = Model(slm, gpu_layers=slm_gpu_layers)
             pair = ModelPair(llm_model, slm_model)
             trained = min(llm_model.n_ctx_train, slm_model.n_ctx_train)
@@ -482,6 +483,13 @@ class _Request:
             entropy_steered_bits=mean(out.entropy_steered),
             timings=timings,
         )
+
+
+def _same_file(a: str | Path, b: str | Path) -> bool:
+    try:
+        return Path(a).samefile(b)
+    except (OSError, ValueError):  # not there, or no path at all: whoever opens it says so
+        return False
 
 
 def _turn(messages: Sequence[Mapping[str, str]]) -> int:

@@ -44,6 +44,17 @@ def check_beta(beta: float) -> float:
     return float(beta)
 
 
+def check_active(active: int) -> int:
+    """`active`, the number of attributes that take part at most.
+
+    Raises:
+        UsageError: not a whole number, 1 or more.
+    """
+    if not isinstance(active, int) or isinstance(active, bool) or active < 1:
+        raise UsageError(f"active: expected a whole number, 1 or more, got {active!r}")
+    return active
+
+
 def select_active(weights: Mapping[str, float], most: int) -> dict[str, float]:
     """The `most` attributes with the largest |p_i| (Section 3.2), in that order; weights of 0 are left out.
 
@@ -52,8 +63,7 @@ def select_active(weights: Mapping[str, float], most: int) -> dict[str, float]:
     Raises:
         UsageError: `most` is not a whole number, 1 or more.
     """
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        raise UsageError(f"active: expected a whole number, 1 or more, got {most!r}")
+    most = check_active(most)
     ranked = sorted((name for name, p in weights.items() if p), key=lambda name: -abs(weights[name]))
     return {name: weights[name] for name in ranked[:most]}
 
@@ -93,6 +103,8 @@ def load_weights(path: str | Path, attributes: Attributes) -> dict[str, float]:
             raw = file.read(_MAX_FILE + 1)
     except OSError as error:
         raise WeightsError(f"{path}: cannot read the weights file: {error.strerror}") from error
+    except ValueError as error:  # a path with a NUL in it
+        raise WeightsError(f"{str(path)!r}: cannot read the weights file: {error}") from error
     if len(raw) > _MAX_FILE:
         raise WeightsError(f"{path}: a weights file may have at most {_MAX_FILE:,} bytes")
     try:

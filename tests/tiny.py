@@ -270,7 +270,7 @@ def _save(path: Path, vocab: Vocab, tensors: Mapping[str, np.ndarray], quant: st
 
 
 def _text(text: str) -> bytes:
-    raw = text.encode()
+    raw = text.encode("utf-8", "replace")
     return struct.pack("<Q", len(raw)) + raw
 
 

@@ -50,7 +50,7 @@ class Model:
                 f"{self.path}: llama.cpp cannot load this model (architecture {self.header.architecture!r}); "
                 "its own words are in the log `drift_edge.llama` (--verbose shows it)"
             )
-        vocab = lib.llama_model_get_vocab(self._handle)
+        self._vocab_pointer = vocab = lib.llama_model_get_vocab(self._handle)
         self.n_vocab = int(lib.llama_vocab_n_tokens(vocab))
         self._is_spm = lib.llama_vocab_type(vocab) == lib.LLAMA_VOCAB_TYPE_SPM
         # Asked for the tokens of a vocabulary of the kind `none`, llama.cpp ends the process.
@@ -73,7 +73,9 @@ class Model:
 
     @property
     def _vocab(self) -> object:
-        return lib.llama_model_get_vocab(self.handle)
+        if self._handle is None:
+            raise ClosedError(f"{self.path}: the model has been closed")
+        return self._vocab_pointer
 
     def close(self) -> None:
         """Free the weights. Contexts made from the model must be closed before."""
@@ -92,7 +94,7 @@ class Model:
     @property
     def name(self) -> str:
         """`general.name`, or the file's name."""
-        return str(self.header.metadata.get("general.name") or self.path.stem)
+        return str(self.header.metadata.get("general.name") or os.fsencode(self.path.stem).decode("utf-8", "replace"))
 
     @property
     def fingerprint(self) -> str:
@@ -134,7 +136,12 @@ class Model:
 
     def token_attr(self, token: int) -> int:
         """llama.cpp's attribute bits of `token` (LLAMA_TOKEN_ATTR_*)."""
-        return int(lib.llama_vocab_get_attr(self._vocab, token))
+        return self._attrs[token]
+
+    @cached_property
+    def _attrs(self) -> list[int]:
+        vocab = self._vocab
+        return [int(lib.llama_vocab_get_attr(vocab, t)) for t in range(self.n_vocab)]
 
     @cached_property
     def special_ids(self) -> dict[str, int]:
