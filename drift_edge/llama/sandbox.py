@@ -264,9 +264,12 @@ class Environment(ImmutableSandboxedEnvironment):
         _check_numbers((*args, *kwargs.values()))
         bounded((args, kwargs))  # a macro finds them as lists, which it can hand on
         text, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
-        if isinstance(text, str) and name in ("replace", "join"):
+        if isinstance(text, str) and name == "replace":
             own = {key: value for key, value in kwargs.items() if not key.startswith("_")}  # less jinja2's
-            return _replace(text, *args, **own) if name == "replace" else _join(*args, separator=text, **own)
+            return _replace(text, *args, **own)
+        if isinstance(text, str) and name == "join":
+            (values,) = args
+            return _join(values, text)
         return bounded(super().call(context, function, *args, **kwargs))
 
 
