@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
+from operator import attrgetter
 from statistics import fmean, median
 
 import numpy as np
@@ -19,7 +20,7 @@ from drift_edge import Answer, Drift
 
 from .corpus import EvalQuestion, documents, heldout_questions
 from .corpus.answers import Voice, plan, render
-from .corpus.questions import KINDS, ask, phrasings
+from .corpus.questions import KINDS, ask, follow_ups, phrasings
 from .corpus.reader import followup_right, garbled, marker, mentions, on_topic, repeated_items
 from .corpus.splits import heldout_follow_ups
 from .corpus.styles import Style, styles
@@ -32,10 +33,11 @@ BETA = 0.5
 MAX_TOKENS = 250
 SCORED_AT_ONCE = 42
 _WAYS = 4  # of asking for a style: its sentence, an unseen paraphrase of it, weight +1, weight -1
+_FOLLOW_UPS = ("follow-ups", "follow-ups in unseen phrasings")
 _SCORE_COST = 0.12  # of an answer's
 
 Tick = Callable[[float], None]
-"""Told the cost of each piece of work once it is done, in the units of `Sizes.cost`."""
+"""Told the cost of work done, in the units of `Sizes.cost`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +129,36 @@ class StyleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """An answer under the base prompt and what was found of it.
+
+    Attributes:
+        group: what is unseen in the question.
+        asked: the conversation up to the answer.
+        text: the answer.
+        tokens: how many it has.
+        right: whether it is on topic, names the thing asked, or follows up, as its group calls for.
+        garbled: whether it did not end, or has a sentence that the corpus could not have said.
+        repeats: whether it says something twice.
+    """
+
+    group: str
+    asked: list[str]
+    text: str
+    tokens: int
+    right: bool
+    garbled: bool
+    repeats: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
-    """All that was measured."""
+    """All that was measured; `flawed` are the answers that were not right, or garbled, or repeat something."""
 
     seed: int
     figures: list[Figure]
     styles: list[StyleRow]
+    flawed: list[Judged]
 
 
 def evaluate(drift: Drift, sizes: Sizes, seed: int, tick: Tick) -> Results:
@@ -148,7 +174,8 @@ def evaluate(drift: Drift, sizes: Sizes, seed: int, tick: Tick) -> Results:
     known = _reward_aucs(drift, known_questions(sizes.neutral, seed), sizes.styled, seed, tick)
     unseen = _reward_aucs(drift, heldout_questions(sizes.neutral, seed, "topic"), sizes.styled, seed, tick)
     asker = Asker(drift, seed, tick)
-    base, plain = _base_answers(asker, sizes, seed)
+    base, judged = _base_answers(asker, sizes, seed)
+    plain = [j.text for j in judged if j.group in ("cells", "phrasings")]
     rows = [
         StyleRow(
             style.name,
@@ -176,7 +203,7 @@ def evaluate(drift: Drift, sizes: Sizes, seed: int, tick: Tick) -> Results:
         *_drafts(drift, sizes.drafted, seed, tick),
         *losses,
     ]
-    return Results(seed, figures, rows)
+    return Results(seed, figures, rows, [j for j in judged if not j.right or j.garbled or j.repeats])
 
 
 # --- answers -------------------------------------------------------------------------------------------------------
@@ -218,64 +245,74 @@ def known_questions(n: int, seed: int) -> list[EvalQuestion]:
     return list(chain.from_iterable(zip(cells, others, strict=True)))[:n]
 
 
-@dataclass(slots=True)
-class _Judged:
-    """Judgements of answers under the base prompt: by group, and over all."""
+class _Judge:
+    """Puts questions under the base prompt and judges the answers."""
 
-    asker: Asker
-    texts: dict[str, list[str]] = field(default_factory=dict)
-    right: dict[str, list[bool]] = field(default_factory=dict)
-    flawed: list[bool] = field(default_factory=list)
-    repeats: list[bool] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self.judged: list[Judged] = []
 
-    def ask(self, group: str, messages: Sequence[Message], topic: Topic, judge: Callable[[str], bool]) -> None:
-        """Ask, and judge the answer; `topic` is what it is about."""
-        answer = self.asker.ask(messages)
-        self.texts.setdefault(group, []).append(answer.text)
-        self.right.setdefault(group, []).append(judge(answer.text))
-        self.flawed.append(answer.finish_reason != "stop" or garbled(answer.text, topic))
-        self.repeats.append(repeated_items(answer.text) > 0)
-        self.tokens.append(len(answer.tokens))
+    def ask(self, group: str, messages: Sequence[Message], topic: Topic, right: Callable[[str], bool]) -> None:
+        """Ask and judge; `topic` is what the question is about, `right` says whether an answer's text is right."""
+        answer = self._asker.ask(messages)
+        self.judged.append(
+            Judged(
+                group,
+                [message["content"] for message in messages],
+                answer.text,
+                len(answer.tokens),
+                right(answer.text),
+                answer.finish_reason != "stop" or garbled(answer.text, topic),
+                repeated_items(answer.text) > 0,
+            )
+        )
 
-    def figure(self, name: str, group: str, target: float | None = None) -> Figure:
-        """The share of a group that was right."""
-        return Figure(name, fmean(self.right[group]), len(self.right[group]), target)
+    def share(
+        self, name: str, good: Callable[[Judged], bool], groups: Sequence[str], target: float | None, most: bool = False
+    ) -> Figure:
+        """The share of some groups' answers that is good; of several groups, the note tells each one's."""
+        by_group = {group: [good(j) for j in self.judged if j.group == group] for group in groups}
+        pooled = list(chain.from_iterable(by_group.values()))
+        several = [f"{group} {fmean(values):.3f}" for group, values in by_group.items()]
+        note = ", ".join(several) if len(several) > 1 else ""
+        return Figure(name, fmean(pooled), len(pooled), target, most, note)
 
 
-def _base_answers(asker: Asker, sizes: Sizes, seed: int) -> tuple[list[Figure], list[str]]:
-    """What the LLM says under the base prompt: figures, and the answers about topics of training."""
-    judged, rng = _Judged(asker), random.Random(seed)
-    for group, n in (("cell", sizes.cells), ("phrasing", sizes.phrasings), ("topic", sizes.topics)):
-        for question in heldout_questions(n, seed, group):
+def _base_answers(asker: Asker, sizes: Sizes, seed: int) -> tuple[list[Figure], list[Judged]]:
+    """What the LLM says under the base prompt: figures, and all answers."""
+    judge, rng = _Judge(asker), random.Random(seed)
+    for unseen, n in (("cell", sizes.cells), ("phrasing", sizes.phrasings), ("topic", sizes.topics)):
+        for question in heldout_questions(n, seed, unseen):
             # Of an unseen topic there is nothing to say but that one does not know it.
-            topic = replace(question.topic, known=False) if group == "topic" else question.topic
-            judged.ask(group, [user(question.text)], topic, partial(on_topic, topic))
+            topic = replace(question.topic, known=False) if unseen == "topic" else question.topic
+            judge.ask(f"{unseen}s", [user(question.text)], topic, partial(on_topic, topic))
     for _ in range(sizes.nouns):
         topic = unknown_topic(rng, heldout=True)
         text = ask(topic, rng.choice(phrasings(rng.choice(KINDS))))
-        judged.ask("noun", [user(text)], topic, partial(mentions, topic.key))
+        judge.ask("nouns", [user(text)], topic, partial(mentions, topic.key))
     for _ in range(sizes.outside):
         text, topic, _ = outside_question(rng, heldout=True)
-        judged.ask("outside", [user(text)], topic, partial(mentions, topic.key))
+        judge.ask("outside", [user(text)], topic, partial(mentions, topic.key))
     for pair in heldout_follow_ups(sizes.follow_ups, seed):
-        first = user(pair.first.text)
+        first, topic = user(pair.first.text), pair.first.topic
         said = asker.ask([first]).text
         turns = [first, {"role": "assistant", "content": said}, user(pair.text)]
-        topic = pair.first.topic
-        judged.ask("follow-up", turns, topic, partial(followup_right, topic, pair.kind, [said]))
-    tokens = judged.tokens
+        group = _FOLLOW_UPS[pair.text in follow_ups(pair.kind, heldout=True)]
+        judge.ask(group, turns, topic, partial(followup_right, topic, pair.kind, [said]))
+    share, right = judge.share, attrgetter("right")
+    groups = list(dict.fromkeys(j.group for j in judge.judged))
+    tokens = [j.tokens for j in judge.judged]
     return [
-        judged.figure("on topic, held-out cells", "cell", 0.97),
-        judged.figure("on topic, held-out phrasings", "phrasing"),
-        judged.figure("unseen nouns mentioned", "noun", 0.9),
-        judged.figure("unseen topics mentioned", "topic"),
-        judged.figure("thing asked named, outside the domain", "outside"),
-        judged.figure("follow-ups right", "follow-up", 0.9),
-        Figure("garbled or unfinished answers", fmean(judged.flawed), len(tokens), 0.02, at_most=True),
-        Figure("answers that repeat an item", fmean(judged.repeats), len(tokens)),
+        share("on topic, held-out cells", right, ["cells"], 0.97),
+        share("on topic, held-out phrasings", right, ["phrasings"], None),
+        share("unseen nouns mentioned", right, ["nouns"], 0.9),
+        share("unseen topics mentioned", right, ["topics"], None),
+        share("thing asked named, outside the domain", right, ["outside"], None),
+        share("follow-ups right", right, _FOLLOW_UPS, 0.9),
+        share("garbled or unfinished answers", attrgetter("garbled"), groups, 0.02, most=True),
+        share("answers that repeat an item", attrgetter("repeats"), groups, None),
         Figure("tokens an answer, median", median(tokens), len(tokens), note=f"mean {fmean(tokens):.1f}"),
-    ], judged.texts["cell"] + judged.texts["phrasing"]
+    ], judge.judged
 
 
 def _markers(asker: Asker, style: Style, n: int, seed: int) -> tuple[float, float, float, float]:

@@ -25,7 +25,7 @@ BEGIN, END = "<!-- figures: written by `make nano-report ARGS=--write` -->", "<!
 _REPORT_SECONDS = 10.0
 _SHAPE = ("embedding_length", "block_count", "attention.head_count", "feed_forward_length")
 _FILE_HEAD = ["file", "parameters", "size", "dim / layers / heads / ffn"]
-_FIGURE_HEAD = ["measured", "value", "n", "target", ""]
+_FIGURE_HEAD = ["measured", "value", "n", "target", "", "note"]
 _STYLE_HEAD = ["attribute", "AUC", "unseen topics", "plain", "prompted", "paraphrased", "+1", "-1"]
 
 
@@ -65,8 +65,7 @@ def figure_row(figure: Figure) -> list[str]:
     """A figure as cells of `_FIGURE_HEAD`."""
     bound = "" if figure.target is None else f"{'<=' if figure.at_most else '>='} {figure.target:g}"
     verdict = {None: "", True: "ok", False: "miss"}[figure.ok]
-    name = f"{figure.name} ({figure.note})" if figure.note else figure.name
-    return [name, f"{figure.value:.3f}", f"{figure.n:,}", bound, verdict]
+    return [figure.name, f"{figure.value:.3f}", f"{figure.n:,}", bound, verdict, figure.note]
 
 
 def style_row(row: StyleRow) -> list[str]:
@@ -76,19 +75,17 @@ def style_row(row: StyleRow) -> list[str]:
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-
-    def line(row: Sequence[str]) -> str:
-        first, *others = (f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-        return "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()
-
-    return "\n".join(map(line, (head, *rows)))
+    """A table for a terminal: the first column and notes to the left, the others to the right."""
+    columns = []
+    for i, column in enumerate(zip(head, *rows, strict=True)):
+        width = max(map(len, column))
+        columns.append([cell.ljust(width) if i == 0 or head[i] == "note" else cell.rjust(width) for cell in column])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same table in Markdown."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
+    rule = ["---" if i == 0 or name == "note" else "---:" for i, name in enumerate(head)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
@@ -134,7 +131,7 @@ def main(arguments: Sequence[str | Path] | None = None) -> None:
     parser.add_argument("--slm", type=Path, help="GGUF file of the sLM (default: the built-in one)")
     parser.add_argument("--quick", action="store_true", help="few samples: a rough picture")
     parser.add_argument("--seed", type=int, default=1, help="of every draw")
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
+    parser.add_argument("--json", type=Path, help="also write all figures and the flawed answers to this file")
     parser.add_argument("--write", action="store_true", help="put the tables into the model card")
     options = parser.parse_args(None if arguments is None else list(map(str, arguments)))
     files = options.files or [path for path in (options.llm, options.slm) if path]
