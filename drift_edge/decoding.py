@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,13 +65,17 @@ class Decoder:
 
         Returns:
             float32 (n_vocab,), valid until the next call or decode.
+
+        Raises:
+            DecodeError: a row that takes part has NaN or infinity.
         """
         h_llm = self.llm.logits()[0, : self.n_vocab]
         if steering is None:
             return h_llm
         H = steering.logits()[:, : self.n_vocab]  # h_base, h_1 .. h_k
-        # h = h_llm + sum_i p_i/beta (h_i - h_base)                                       (Eq. 15)
-        kernel.fuse(self._h, h_llm, H, p_over_beta)
+        with _usable():
+            # h = h_llm + sum_i p_i/beta (h_i - h_base)                                   (Eq. 15)
+            kernel.fuse(self._h, h_llm, H, p_over_beta)
         return self._h
 
     def generate(
@@ -115,21 +120,22 @@ class Decoder:
                     raise Aborted
                 h = self.fused(steering, p_over_beta)
                 h_llm = llm.logits()[0, :n]
-                token, probability, _, entropy = self._sampler.sample(
-                    h,
-                    temperature=settings.temperature,
-                    top_k=settings.top_k,
-                    top_p=settings.top_p,
-                    min_p=settings.min_p,
-                    repeat_penalty=settings.repeat_penalty,
-                    presence_penalty=settings.presence_penalty,
-                    frequency_penalty=settings.frequency_penalty,
-                    history=recent.window(),
-                    plausibility=settings.plausibility,
-                    llm=h_llm if settings.plausibility else None,
-                    seed=seed,
-                    position=position,
-                )
+                with _usable():
+                    token, probability, _, entropy = self._sampler.sample(
+                        h,
+                        temperature=settings.temperature,
+                        top_k=settings.top_k,
+                        top_p=settings.top_p,
+                        min_p=settings.min_p,
+                        repeat_penalty=settings.repeat_penalty,
+                        presence_penalty=settings.presence_penalty,
+                        frequency_penalty=settings.frequency_penalty,
+                        history=recent.window(),
+                        plausibility=settings.plausibility,
+                        llm=h_llm if settings.plausibility else None,
+                        seed=seed,
+                        position=position,
+                    )
                 if measure:
                     steered, pure, kl = kernel.divergence(h, h_llm)
                     into.entropy_steered += steered
@@ -153,9 +159,16 @@ class Decoder:
                         steering.extend(token)
         except Aborted:
             into.reason = "cancelled"
-        except ValueError as error:  # the kernel's: NaN or infinity among the logits
-            raise DecodeError(f"the logits of {model.path.name} or its sLM cannot be used: {error}") from error
         into.held = "" if pieces.stopped_by is not None else pieces.flush()
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """The kernel refuses NaN and infinity among the logits: that is the models' fault, not the caller's."""
+    try:
+        yield
+    except ValueError as error:
+        raise DecodeError(f"the models' logits cannot be used: {error}") from error
 
 
 class _Recent:

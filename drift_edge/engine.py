@@ -439,6 +439,8 @@ class Drift:
                     self._llm.extend([continuation[i]], [0])
                     if steering is not None:
                         steering.extend(continuation[i])
+            if np.isnan(rows).any():
+                raise DecodeError("the model's logits cannot be used: there is NaN among them")
             rows -= rows.max(axis=1, keepdims=True)
             rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
             return rows

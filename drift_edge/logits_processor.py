@@ -102,7 +102,8 @@ class DriftLogitsProcessor:
 
         Returns:
             A function of (input_ids int32 (n,), scores float32 (n_vocab,)) that returns the fused scores, as
-            llama-cpp-python's `logits_processor` expects.
+            llama-cpp-python's `logits_processor` expects. Called from C code, as newer versions do, it cannot end the
+            completion with an error: Python then reports the error as ignored, and the token is drawn unsteered.
 
         Raises:
             UsageError: an argument is out of range or an attribute unknown.
