@@ -75,7 +75,7 @@ static PyObject *fuse_checked(const Loops *loops, Py_buffer *v) {
     Py_END_ALLOW_THREADS
     free(rows);
     if (stop == n) Py_RETURN_NONE;
-    if (is_bad_row(llm, n, "llm row", -1) || (used && is_bad_row(base, n, "base row", -1))) return NULL;
+    if (is_bad_row(llm, n, "llm row", -1) || is_bad_row(base, n, "base row", -1)) return NULL;
     for (size_t i = 0; i < k; i++)
         if (weights[i] != 0.0 && is_bad_row(row_of(&v[2], (Py_ssize_t)i + 1), n, "attribute row", (Py_ssize_t)i + 1))
             return NULL;

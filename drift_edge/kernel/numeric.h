@@ -105,26 +105,26 @@ TARGET static bool FN(maxima)(const float *x, size_t n, float *lane_max, float *
     return !bad;
 }
 
-/* Of z = (x - max) * scale: sum of exp(z), sum of exp(z) z, and how many are not -inf. */
+/* Of z = (x - max) * scale: sum of exp(z), sum of exp(z) z, both added up in double, and how many are not -inf. */
 TARGET static Sums FN(exp_sums)(const float *x, size_t n, float max, float scale) {
     float padded[GROUP];
+    double w[LANES] = {0}, wz[LANES] = {0};
     Sums total = {0.0, 0.0, 0};
     for (size_t at = 0; at < n; at += GROUP) {
         const float *restrict v = FN(group)(x, at, n, padded);
-        float w[LANES] = {0}, wz[LANES] = {0};
-        int32_t live[LANES] = {0};
+        int32_t live = 0;
         for (size_t i = 0; i < GROUP; i += LANES)
             for (size_t j = 0; j < LANES; j++) {
                 float z = (v[i + j] - max) * scale, e = FN(exp)(z);
-                w[j] += e;
-                wz[j] += e * (z > LOWEST_Z ? z : LOWEST_Z);
-                live[j] += v[i + j] > -INFINITY;
+                w[j] += (double)e;
+                wz[j] += (double)(e * (z > LOWEST_Z ? z : LOWEST_Z));
             }
-        for (size_t j = 0; j < LANES; j++) {
-            total.w += (double)w[j];
-            total.wz += (double)wz[j];
-            total.live += live[j];
-        }
+        for (size_t i = 0; i < GROUP; i++) live += v[i] > -INFINITY;
+        total.live += live;
+    }
+    for (size_t j = 0; j < LANES; j++) {
+        total.w += w[j];
+        total.wz += wz[j];
     }
     return total;
 }

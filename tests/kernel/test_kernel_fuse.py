@@ -152,6 +152,19 @@ def test_nan_and_infinity_name_the_row(
             fuse(any_kernel, bad, slm, np.zeros(5))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("barring", ["llm", "base", "attribute"])
+def test_a_barred_token_hides_no_bad_value(
+    any_kernel: ModuleType, rng: np.random.Generator, value: float, barring: str
+) -> None:
+    llm, slm, p = rows(rng, 300, 5)
+    parts = {"llm": llm, "base": slm[0], "attribute": slm[4]}
+    bad, name = (slm[2], "attribute row 2") if barring != "attribute" else (slm[0], "base row")
+    parts[barring][77], bad[77] = -np.inf, value
+    with pytest.raises(ValueError, match=f"^{name}: .* at index 77$"):
+        fuse(any_kernel, llm, slm, p)
+
+
 def test_overflow_is_an_error(any_kernel: ModuleType) -> None:
     llm = np.zeros(20, np.float32)
     slm = np.zeros((2, 20), np.float32)

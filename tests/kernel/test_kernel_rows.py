@@ -29,6 +29,15 @@ def test_logprobs_float64_reference(any_kernel: ModuleType, rng: np.random.Gener
     np.testing.assert_allclose(any_kernel.logprobs(logits, targets), want, rtol=0, atol=1e-6)
 
 
+def test_exp_is_good_to_float32(any_kernel: ModuleType) -> None:
+    """With one logit of 0 and a million of z: -logprob = log(1 + 10^6 e^z), which is nearly all e^z's own."""
+    row = np.empty(1_000_001, np.float32)
+    for z in -np.linspace(0, 9, 60, dtype=np.float32):
+        row[:], row[0] = z, 0
+        want = -np.log1p(1e6 * np.exp(np.float64(z)))
+        assert any_kernel.logprobs(row[None], np.zeros(1, np.int32))[0] == pytest.approx(want, rel=0, abs=2e-7)
+
+
 def test_logprobs_of_all_targets_sum_to_one(any_kernel: ModuleType, rng: np.random.Generator) -> None:
     row = rng.normal(0, 5, 700).astype(np.float32)
     logits = np.broadcast_to(row, (700, 700))

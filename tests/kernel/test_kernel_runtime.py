@@ -183,6 +183,21 @@ def test_nothing_leaks(any_kernel: ModuleType) -> None:
     assert grown < 4 << 20, f"{grown} bytes in 300 rounds; one sampler takes about 120,000"
 
 
+def test_small_things_do_not_leak(c_kernel: ModuleType) -> None:
+    """What fuse allocates for a call is about 150 bytes."""
+    llm, slm, weights = np.zeros(8, np.float32), np.zeros((8, 8), np.float32), np.ones(7)
+    bad = np.full(8, np.nan, np.float32)
+    memory = _resident()
+    for _ in range(50_000):
+        c_kernel.fuse(llm, llm, slm, weights)
+        try:
+            c_kernel.fuse(llm, bad, slm, weights)
+        except ValueError:
+            continue
+    grown = 0 if "ASAN_OPTIONS" in os.environ else _resident() - memory
+    assert grown < 4 << 20, f"{grown} bytes in 100,000 calls"
+
+
 def _resident() -> int:
     """Bytes of this process in memory; 0 where the system does not tell it this way."""
     try:
