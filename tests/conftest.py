@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -15,18 +13,6 @@ from drift_edge.models import builtin_pair
 from tests import fetch_vocabs, tiny
 
 ASK = [{"role": "user", "content": "How do you make tea?"}]
-
-
-def plain_llama(path: Path, **settings: Any) -> Any:
-    """`llama_cpp.Llama` on one thread, kept clear of AMX as the engine is: see `library.has_amx`."""
-    import llama_cpp
-
-    from drift_edge.llama import library
-
-    params = llama_cpp.llama_model_default_params()
-    params.use_extra_bufts = params.use_extra_bufts and not library.has_amx()
-    with patch("llama_cpp.llama_cpp.llama_model_default_params", lambda: params):
-        return llama_cpp.Llama(str(path), n_threads=1, n_threads_batch=1, verbose=False, **settings)
 
 
 @pytest.fixture(autouse=True, scope="session")

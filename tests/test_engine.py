@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.peers import plain_llama
 from drift_edge import Answer, CancelToken, Drift, Finish, Notice, SamplerSettings, Token
 from drift_edge.attributes import Attributes
 from drift_edge.errors import ClosedError, ContextOverflowError, DecodeError, DriftError, UsageError
 from drift_edge.events import Event
 from tests import tiny
-from tests.conftest import ASK, plain_llama
+from tests.conftest import ASK
 
 POOL = Attributes.builtin()
 GREEDY = SamplerSettings(temperature=0)

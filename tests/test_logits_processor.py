@@ -11,11 +11,11 @@ import llama_cpp
 import numpy as np
 import pytest
 
+from benchmarks.peers import plain_llama
 from drift_edge import Drift, DriftLogitsProcessor, SamplerSettings
 from drift_edge.attributes import Attributes
 from drift_edge.errors import ModelFileError, TokenizerMismatchError, UsageError
 from tests import tiny
-from tests.conftest import plain_llama
 
 TALK = [
     {"role": "system", "content": "You make tea."},
