@@ -25,8 +25,8 @@ from .tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from .train import Recipe, train
 
 FULL = {
-    SLM: Recipe(tokens=30_000_000, minutes=9, base_share=0.35),
-    LLM: Recipe(tokens=50_000_000, minutes=46, base_share=0.55),
+    SLM: Recipe(tokens=60_000_000, minutes=20, base_share=0.35),
+    LLM: Recipe(tokens=42_000_000, minutes=44, base_share=0.55),
 }
 QUICK = {
     SLM: Recipe(tokens=3_000_000, minutes=1.5, base_share=0.35),
