@@ -31,7 +31,6 @@ def download(folder: Path) -> Path:
 def extract(sdist: Path, folder: Path) -> None:
     """Just the vocabulary files of `sdist`, written into `folder`."""
     wanted = {f"vendor/llama.cpp/models/ggml-vocab-{name}.gguf" for name in NAMES}
-    folder.mkdir(exist_ok=True)
     with tarfile.open(sdist) as archive:
         for member in archive:
             path = member.name.partition("/")[2]
@@ -51,8 +50,11 @@ def main() -> None:
     sdist = parser.parse_args().sdist
     if all((FOLDER / f"ggml-vocab-{name}.gguf").is_file() for name in NAMES):
         return
-    with tempfile.TemporaryDirectory() as folder:
-        extract(sdist or download(Path(folder)), FOLDER)
+    with tempfile.TemporaryDirectory() as name:
+        extract(sdist or download(Path(name)), Path(name))
+        FOLDER.mkdir(exist_ok=True)  # only now, so that an interrupted download leaves nothing that looks complete
+        for path in Path(name).glob("*.gguf"):
+            shutil.move(path, FOLDER / path.name)
     print(f"{len(NAMES)} vocabularies are in {FOLDER}")
 
 

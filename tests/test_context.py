@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
 from drift_edge.errors import ClosedError, ContextOverflowError, DecodeError, UsageError
@@ -157,6 +158,28 @@ def test_logits_are_llama_cpps_own_buffer(model: Model) -> None:
         assert view is context.logits()
         assert view.dtype == np.float32
         assert not view.flags.owndata
+
+
+def test_a_model_that_cannot_roll_back_starts_over(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recurrent models forget how they got where they are: llama.cpp then refuses to take a part out."""
+    remove = lib.llama_memory_seq_rm
+
+    def whole_alone(memory: object, seq: int, start: int, end: int) -> bool:
+        return start <= 0 and bool(remove(memory, seq, start, end))
+
+    monkeypatch.setattr(lib, "llama_memory_seq_rm", whole_alone)
+    whole = prompt(8, 30)
+    with Context(model, n_seq=2, n_ctx=256, **EXACT) as context:
+        context.prefill({0: whole, 1: whole[:9]})
+        context.prefill({0: [*whole[:20], 5, 6], 1: [*whole[:9], 7]})
+        assert context.counters.prefilled == 30 + 9 + 22 + 1
+        assert context.tokens == [[*whole[:20], 5, 6], [*whole[:9], 7]]
+        for row, tokens in zip(context.logits(), context.tokens, strict=True):
+            assert np.abs(row - fresh(model, tokens)).max() < CLOSE
+        with pytest.raises(DecodeError):
+            context.extend([1, 100_000], [0, 1])
+        context.prefill({0: whole[:5]})
+        assert np.abs(context.logits()[0] - fresh(model, whole[:5])).max() < CLOSE
 
 
 # -- errors, after each of which the context is usable

@@ -75,9 +75,7 @@ def test_same_tokens_as_the_engine(
 def test_same_text_as_the_engine_on_the_builtin_pair(builtin_files: tuple[Path, Path]) -> None:
     talk = [{"role": "system", "content": Attributes.builtin().base}, {"role": "user", "content": "What is a bicycle?"}]
     with DriftLogitsProcessor(plain_llama(builtin_files[0], n_ctx=512), builtin_files[1]) as processor:
-        llama = plain_llama(
-            builtin_files[0], n_ctx=512, flash_attn=True
-        )  # as the engine has it
+        llama = plain_llama(builtin_files[0], n_ctx=512, flash_attn=True)  # as the engine has it
         # The LLM has s_0 as its system prompt, as in the engine; the sLM's prompts are made of the question alone.
         steer = processor.for_chat(talk[1:], weights=WEIGHTS)
         steered = answer(llama, talk, steer, 60)
