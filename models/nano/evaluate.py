@@ -7,7 +7,7 @@ comes from one seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -28,6 +28,7 @@ from .corpus.system import intensity
 from .corpus.topics import Topic
 from .corpus.unknown import outside_question, unknown_topic
 from .likelihood import Message, Scorer, auc, drafting, user
+from .results import Figure, Judged, Results, StyleRow
 
 BETA = 0.5
 MAX_TOKENS = 250
@@ -76,91 +77,6 @@ FULL = Sizes()
 QUICK = Sizes(12, 24, 40, 20, 15, 30, 15, 30, 3, 12, 60)
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured number.
-
-    Attributes:
-        name: what it is, for people.
-        value: a mean (or what the name says) over `n`.
-        n: how many it was measured on.
-        target: the bound it should keep, or None.
-        at_most: True if the bound is an upper one.
-        note: anything else a reader needs, such as which attribute it is.
-    """
-
-    name: str
-    value: float
-    n: int
-    target: float | None = None
-    at_most: bool = False
-    note: str = ""
-
-    @property
-    def ok(self) -> bool | None:
-        """Whether the target is kept; None without one."""
-        if self.target is None:
-            return None
-        return self.value <= self.target if self.at_most else self.value >= self.target
-
-
-@dataclass(frozen=True, slots=True)
-class StyleRow:
-    """What was measured for one attribute.
-
-    Attributes:
-        name: the attribute's.
-        auc: of its reward, style against neutral, in held-out cells and phrasings.
-        auc_topics: the same on unseen topics.
-        plain: share of unsteered answers with the style's marker.
-        prompted: the same with the attribute's sentence as the LLM's system prompt.
-        paraphrased: the same with a paraphrase that training never saw.
-        plus, minus: the same under fused steering with weight +1 and -1.
-    """
-
-    name: str
-    auc: float
-    auc_topics: float
-    plain: float
-    prompted: float
-    paraphrased: float
-    plus: float
-    minus: float
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """An answer under the base prompt and what was found of it.
-
-    Attributes:
-        group: what is unseen in the question.
-        asked: the conversation up to the answer.
-        text: the answer.
-        tokens: how many it has.
-        right: whether it is on topic, names the thing asked, or follows up, as its group calls for.
-        garbled: whether it did not end, or has a sentence that the corpus could not have said.
-        repeats: whether it says something twice.
-    """
-
-    group: str
-    asked: list[str]
-    text: str
-    tokens: int
-    right: bool
-    garbled: bool
-    repeats: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """All that was measured; `flawed` are the answers that were not right, or garbled, or repeat something."""
-
-    seed: int
-    figures: list[Figure]
-    styles: list[StyleRow]
-    flawed: list[Judged]
-
-
 def evaluate(drift: Drift, sizes: Sizes, seed: int, tick: Tick) -> Results:
     """Measure a pair.
 
@@ -182,7 +98,7 @@ def evaluate(drift: Drift, sizes: Sizes, seed: int, tick: Tick) -> Results:
             known[style.name],
             unseen[style.name],
             fmean(marker(style.name, text) for text in plain),
-            *_markers(asker, style, sizes.per_style, seed),
+            *_styled(asker, style, sizes.per_style, seed),
         )
         for style in styles()
     ]
@@ -200,6 +116,8 @@ def evaluate(drift: Drift, sizes: Sizes, seed: int, tick: Tick) -> Results:
         Figure("marker, unseen paraphrase prompted", fmean(row.paraphrased for row in rows), asked),
         Figure(f"marker, fused, +1 at beta {BETA:g}", fmean(row.plus for row in rows), asked),
         Figure(f"marker, fused, -1 at beta {BETA:g}", fmean(row.minus for row in rows), asked),
+        Figure(f"on topic, fused, +1 at beta {BETA:g}", fmean(row.on_topic for row in rows), asked),
+        Figure(f"garbled, fused, +1 at beta {BETA:g}", fmean(row.garbled for row in rows), asked),
         *_drafts(drift, sizes.drafted, seed, tick),
         *losses,
     ]
@@ -262,7 +180,7 @@ class _Judge:
                 answer.text,
                 len(answer.tokens),
                 right(answer.text),
-                answer.finish_reason != "stop" or garbled(answer.text, topic),
+                _garbled(answer, topic),
                 repeated_items(answer.text) > 0,
             )
         )
@@ -315,21 +233,25 @@ def _base_answers(asker: Asker, sizes: Sizes, seed: int) -> tuple[list[Figure], 
     ], judge.judged
 
 
-def _markers(asker: Asker, style: Style, n: int, seed: int) -> tuple[float, float, float, float]:
-    """Share of answers with a style's marker: prompted, by an unseen paraphrase, fused with +1, and with -1."""
-    found: list[list[bool]] = [[] for _ in range(_WAYS)]
+def _styled(asker: Asker, style: Style, n: int, seed: int) -> Iterator[float]:
+    """The last six fields of a `StyleRow`: shares of answers to the same n questions."""
+    found: list[list[bool]] = []
     for question in known_questions(n, random.Random(f"{seed} {style.name}").getrandbits(32)):
         asked = [user(question.text)]
+        plus = asker.ask(asked, {style.name: 1.0})
         answers = [
             asker.ask(asked, {style.name: 1.0}, prompt=True),
             asker.ask([{"role": "system", "content": style.heldout_prompt}, *asked]),
-            asker.ask(asked, {style.name: 1.0}),
+            plus,
             asker.ask(asked, {style.name: -1.0}),
         ]
-        for marks, answer in zip(found, answers, strict=True):
-            marks.append(marker(style.name, answer.text))
-    prompted, paraphrased, plus, minus = map(fmean, found)
-    return prompted, paraphrased, plus, minus
+        marks = [marker(style.name, answer.text) for answer in answers]
+        found.append([*marks, on_topic(question.topic, plus.text), _garbled(plus, question.topic)])
+    return map(fmean, zip(*found, strict=True))
+
+
+def _garbled(answer: Answer, topic: Topic) -> bool:
+    return answer.finish_reason != "stop" or garbled(answer.text, topic)
 
 
 # --- scores --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from drift_edge.errors import DriftError
 
 from .. import builtin_pair
 from .corpus import heldout_cells, heldout_topics, topics
-from .evaluate import BETA, FULL, QUICK, Figure, Results, StyleRow, evaluate
+from .evaluate import BETA, FULL, QUICK, evaluate
+from .results import Figure, Results, StyleRow
 
 CARD = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- figures: written by `make nano-report ARGS=--write` -->", "<!-- end of figures -->"
@@ -26,7 +27,8 @@ _REPORT_SECONDS = 10.0
 _SHAPE = ("embedding_length", "block_count", "attention.head_count", "feed_forward_length")
 _FILE_HEAD = ["file", "parameters", "size", "dim / layers / heads / ffn"]
 _FIGURE_HEAD = ["measured", "value", "n", "target", "", "note"]
-_STYLE_HEAD = ["attribute", "AUC", "unseen topics", "plain", "prompted", "paraphrased", "+1", "-1"]
+_SHARES = ["plain", "prompted", "paraphrased", "+1", "-1", "on topic +1", "garbled +1"]
+_STYLE_HEAD = ["attribute", "AUC", "unseen topics", *_SHARES]
 
 
 class Progress:
@@ -70,7 +72,7 @@ def figure_row(figure: Figure) -> list[str]:
 
 def style_row(row: StyleRow) -> list[str]:
     """An attribute as cells of `_STYLE_HEAD`."""
-    shares = (row.plain, row.prompted, row.paraphrased, row.plus, row.minus)
+    shares = (row.plain, row.prompted, row.paraphrased, row.plus, row.minus, row.on_topic, row.garbled)
     return [row.name, f"{row.auc:.3f}", f"{row.auc_topics:.3f}", *(f"{share:.2f}" for share in shares)]
 
 
@@ -95,7 +97,7 @@ def card_section(files: Sequence[Sequence[str]], results: Results, quick: bool) 
         "AUC: of the sLM's reward, texts of the style against neutral ones, in held-out cells and phrasings, and on "
         "unseen topics. The other columns are shares of answers with the style's marker: plain, with the attribute's "
         "sentence as the LLM's system prompt, with a paraphrase that training never saw, and under fused steering at "
-        f"beta {BETA:g} with weight +1 and -1."
+        f"beta {BETA:g} with weight +1 and -1; the last two are of the answers with +1."
     )
     sampling = "the engine's default samplers" + (", a quick run with few samples" if quick else "")
     return "\n\n".join(

@@ -12,9 +12,10 @@ from benchmarks.markers import NAIVE, USUAL, Row
 from drift_edge import Drift
 from drift_edge.errors import DriftError
 from drift_edge.models.nano.corpus import styles
-from drift_edge.models.nano.evaluate import Figure, known_questions, persona
+from drift_edge.models.nano.evaluate import known_questions, persona
 from drift_edge.models.nano.likelihood import Scorer, auc, drafting
 from drift_edge.models.nano.report import BEGIN, END, aligned, markdown, write_card
+from drift_edge.models.nano.results import Figure
 from drift_edge.models.nano.transcripts import talks
 
 QUESTION = "How do you make tea?"
