@@ -315,12 +315,13 @@ def test_cancelling_in_the_middle_of_a_decode(tmp_path: Path) -> None:
             timer.start()
             start = time.perf_counter()
             with pytest.raises(Aborted):
-                context.prefill({0: tokens, 1: tokens[:3000]})
+                # Of unequal sequences llama.cpp computes the common length first: that part is done by then.
+                context.prefill({0: tokens, 1: tokens[:90]})
             took = time.perf_counter() - start
             timer.join()
             assert took > 0.1, "the machine was done before the flag was set: make the model larger"
             flag.clear()
-            assert context.tokens[0] == tokens[: len(context.tokens[0])]
+            assert context.tokens == [[], tokens[:50]]
             context.prefill({0: tokens[:30], 1: tokens[:60]})
             for row, n in zip(context.logits(), (30, 60), strict=True):
                 assert np.abs(row - fresh(model, tokens[:n])).max() < CLOSE

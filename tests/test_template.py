@@ -45,6 +45,8 @@ HOSTILE = {
     "a long sum": "{{ a" + "+a" * 100_000 + " }}",
     "nested endless loops": LOOP * 4 + "{% set x = 1 %}" + END * 4,
     "loops in one expression": LOOP + "{{ range(100000)|list|length }}" + END,
+    "nested loops without a call": "{% set r = range(100000)|list %}{% for a in r %}{% for b in r %}{% set x = 1 %}"
+    "{% endfor %}{% endfor %}",
     "macro that calls itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "macro that calls itself twice": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
     "{{ f(200) }}",
@@ -66,7 +68,8 @@ HOSTILE = {
     "tuples that share their parts": doubling("(1, 2)", "(a, a)"),
     "dicts that share their parts": doubling("{}", "{1: a, 2: a}"),
     "shared parts, compared": doubling("[1]", "[a, a]", end="{% set b = [a] %}{{ a == b }}"),
-    "shared parts by the arguments of a macro": "{% macro f() %}{{ f(varargs, varargs) }}{% endmacro %}{{ f(1, 2) }}",
+    "shared parts by the arguments of a macro": "{% macro f(n) %}{% if n %}{{ f(n - 1, varargs, varargs) }}"
+    "{% else %}{{ varargs }}{% endif %}{% endmacro %}{{ f(60, 1) }}",
     "shared parts by a namespace": "{% set n = namespace(a=1) %}"
     + "{% set n = namespace(a=n, b=n) %}" * 60
     + "{{ n }}",
@@ -114,6 +117,7 @@ def test_harmful_template_is_an_error_and_soon(name: str) -> None:
     with pytest.raises(ChatTemplateError) as caught:
         ChatTemplate(HOSTILE[name], where="evil.gguf").render(TALK)
     assert time.process_time() - start < MOST
+    assert not isinstance(caught.value.__cause__, MemoryError)  # too late: the memory was there to be had
     said = str(caught.value)
     assert said.startswith("evil.gguf: its chat template")
     assert len(said) < 500
