@@ -325,3 +325,37 @@ def test_cancelling_in_the_middle_of_a_decode(tmp_path: Path) -> None:
             context.prefill({0: tokens[:30], 1: tokens[:60]})
             for row, n in zip(context.logits(), (30, 60), strict=True):
                 assert np.abs(row - fresh(model, tokens[:n])).max() < CLOSE
+
+
+def test_feeding_several_tokens_of_several_sequences_gives_the_rows_asked_for(model: Model) -> None:
+    a, b = prompt(3, 30), prompt(4, 21)
+    with Context(model, n_seq=3, n_ctx=256, n_outputs=12, **EXACT) as context:
+        context.prefill({0: a[:20], 2: b[:18]})
+        context.feed([(2, b[18:]), (0, a[20:])], outputs=[3, 4])
+        expected = [fresh(model, b[:n]) for n in (19, 20, 21)] + [fresh(model, a[:n]) for n in (27, 28, 29, 30)]
+        assert context.logits().shape == (7, model.n_vocab)
+        assert np.abs(context.logits() - expected).max() < CLOSE
+        assert context.tokens == [a, [], b]
+        assert context.counters.decodes == 1
+        context.truncate(0, 25)
+        context.feed([(0, a[25:])])
+        assert np.abs(context.logits() - [fresh(model, a[:n]) for n in range(26, 31)]).max() < CLOSE
+
+
+def test_feeding_more_than_the_context_was_made_for_is_refused_and_loses_nothing(model: Model) -> None:
+    with Context(model, n_seq=2, n_ctx=64, n_batch=16, n_outputs=4, **EXACT) as context:
+        context.prefill({0: [1, 2, 3]})
+        with pytest.raises(UsageError, match="asked for 5 and 5"):
+            context.feed([(0, [1, 2, 3, 4, 5])])
+        with pytest.raises(UsageError, match="takes 16 tokens and gives 4 rows; asked for 17 and 1"):
+            context.feed([(0, [1] * 17)], outputs=[1])
+        with pytest.raises(DecodeError):
+            _overfill(context)
+        context.feed([(0, [4, 5])], outputs=[1])
+        assert context.tokens[0] == [1, 2, 3, 4, 5]
+        assert np.abs(context.logits()[0] - fresh(model, [1, 2, 3, 4, 5])).max() < CLOSE
+
+
+def _overfill(context: Context) -> None:
+    for _ in range(40):
+        context.feed([(1, [7] * 16)], outputs=[1])

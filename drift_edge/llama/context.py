@@ -63,6 +63,7 @@ class Context:
         threads: None chooses by the model's size.
         flash_attn: `auto`, `on` or `off`.
         cache_type: type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.
+        n_outputs: rows of logits that one decode may ask for; None is one a sequence. Each costs 4 bytes an id.
 
     Raises:
         UsageError: a setting is unknown or out of range.
@@ -79,6 +80,7 @@ class Context:
         threads: int | None = None,
         flash_attn: str = "auto",
         cache_type: str = "f16",
+        n_outputs: int | None = None,
     ) -> None:
         if flash_attn not in FLASH_ATTN:
             raise UsageError(f"flash_attn: expected one of {', '.join(FLASH_ATTN)}, got {flash_attn!r}")
@@ -88,7 +90,8 @@ class Context:
         if not 1 <= n_seq <= most:
             raise UsageError(f"n_seq: expected 1 to {most} sequences, got {n_seq}")
         self.model, self.n_seq, self.n_ctx = model, n_seq, n_ctx
-        self.n_batch = max(n_batch, n_seq)
+        self.n_outputs = max(n_outputs or 0, n_seq)
+        self.n_batch = max(n_batch, self.n_outputs)
         if not 1 <= n_ctx <= MAX_CELLS // n_seq:
             raise UsageError(f"n_ctx: expected 1 to {MAX_CELLS // n_seq:,} tokens for {n_seq} sequences, got {n_ctx:,}")
         if threads is not None and not 1 <= threads <= MAX_THREADS:
@@ -107,7 +110,7 @@ class Context:
         params.swa_full = True  # a sliding window forgets, and what is forgotten cannot be rolled back to
         params.no_perf = True
         if hasattr(params, "n_outputs_max"):
-            params.n_outputs_max = n_seq  # else room for n_batch rows of logits would be reserved
+            params.n_outputs_max = self.n_outputs  # else room for n_batch rows of logits would be reserved
         self._handle: int | None = lib.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise ModelError(
@@ -265,6 +268,38 @@ class Context:
         self._last(tokens, seqs)
         self.counters.decodes += 1
 
+    def feed(self, parts: Sequence[tuple[int, Sequence[int]]], outputs: Sequence[int] | None = None) -> None:
+        """Append several tokens to each of several sequences, in one `llama_decode`.
+
+        Args:
+            parts: (sequence, token ids), each sequence once.
+            outputs: of each part, how many of its last tokens get a row of logits; None is all of them. `logits()`
+                has the rows in the order of the parts, and in a part in the order of its tokens.
+
+        Raises:
+            UsageError: over `n_batch` tokens or over `n_outputs` rows at once.
+            Aborted: the abort flag was set; nothing was appended.
+            DecodeError: llama.cpp failed, or a sequence is full.
+        """
+        wanted = [len(tokens) for _, tokens in parts] if outputs is None else list(outputs)
+        n, rows = sum(len(tokens) for _, tokens in parts), sum(wanted)
+        if n > self.n_batch or rows > self.n_outputs:
+            raise UsageError(
+                f"one decode takes {self.n_batch} tokens and gives {self.n_outputs} rows; asked for {n} and {rows}"
+            )
+        at = 0
+        self._wants[:n] = 0
+        for (seq, tokens), last in zip(parts, wanted, strict=True):
+            self._fill(at, seq, tokens)
+            at += len(tokens)
+            self._wants[at - last : at] = 1
+        self._decode(n)
+        for seq, tokens in parts:
+            self.tokens[seq] += tokens
+        self._n_rows = rows
+        self.counters.decodes += 1
+        self.counters.rows += rows
+
     def _last(self, tokens: Sequence[int], seqs: Sequence[int]) -> None:
         n = len(seqs)
         self._token[:n] = tokens
@@ -277,7 +312,7 @@ class Context:
         self._n_rows = n
         self.counters.rows += n
 
-    def _fill(self, at: int, seq: int, tokens: list[int]) -> None:
+    def _fill(self, at: int, seq: int, tokens: Sequence[int]) -> None:
         n, start = len(tokens), len(self.tokens[seq])
         self._token[at : at + n] = tokens
         self._seq[at : at + n] = seq
