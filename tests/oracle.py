@@ -120,6 +120,7 @@ def main() -> None:
     from drift_edge import Drift
     from drift_edge.models import builtin_pair
     from drift_edge.models.nano import convert, hf
+    from drift_edge.models.nano.tokenizer import gguf_tokenizer
 
     shipped = builtin_pair()
     recorded: dict[str, np.ndarray] = {}
@@ -130,7 +131,7 @@ def main() -> None:
             for path, out in zip(shipped, paths, strict=True):
                 convert.dequantise(path, out, kind)
         llm, slm = (hf.load_gguf(path) for path in twins["F32"])
-        tokenizer = hf.load_tokenizer(shipped[0])
+        tokenizer = gguf_tokenizer(shipped[0])
         with (
             Drift.load(*twins["F32"], cache_type="f32", flash_attn="off") as f32,
             Drift.load(*twins["F16"]) as f16,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType as Kind
-from gguf import GGUFWriter, TokenType
-from gguf.quants import quantize
+from gguf import GGUFReader, GGUFWriter, TokenType
+from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -71,6 +71,24 @@ def half_rows(matrix: Array, heads: int) -> Array:
     """The inverse of `rope_rows`."""
     rows, columns = matrix.shape
     return matrix.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+
+
+def read_weights(path: Path) -> dict[str, Array]:
+    """The inverse of `export`: float32 arrays by `Nano`'s parameter names, quantised ones at what they decode to."""
+    reader = GGUFReader(path)
+    heads = int(reader.fields["llama.attention.head_count"].contents())
+    ours = {theirs: name for name, theirs in _BLOCK_NAMES.items()}
+    weights: dict[str, Array] = {}
+    for tensor in reader.tensors:
+        array = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if tensor.name == "token_embd.weight":
+            weights["embedding"] = array
+        elif tensor.name == "output_norm.weight":
+            weights["norm"] = array
+        else:
+            _, layer, part, _ = tensor.name.split(".")
+            weights[f"blocks.{layer}.{ours[part]}"] = half_rows(array, heads) if ours[part] in "qk" else array
+    return weights
 
 
 def _tensors(shape: Shape, weights: Mapping[str, Array]) -> dict[str, Array]:

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGUFReader, TokenType
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
+from gguf import GGUFReader
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from .export import half_rows
@@ -73,27 +70,6 @@ def load_gguf(path: Path) -> LlamaForCausalLM:
         raise ValueError(f"{path}: tensors do not match; missing {missing}, unexpected {unexpected}")
     model.tie_weights()
     return model
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a GGUF file of the pair, run by Hugging Face's library.
-
-    Raises:
-        ValueError: the file has no byte-level BPE vocabulary.
-    """
-    fields = GGUFReader(path).fields
-    try:
-        tokens, merges, kinds = (
-            fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges", "token_type")
-        )
-    except KeyError as error:
-        raise ValueError(f"{path}: expected the key {error}") from None
-    vocabulary = {text: index for index, text in enumerate(tokens)}
-    tokenizer = Tokenizer(BPE(vocabulary, [tuple(merge.split(" ")) for merge in merges]))
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    control = [text for text, kind in zip(tokens, kinds, strict=True) if kind == TokenType.CONTROL]
-    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in control])
-    return tokenizer
 
 
 def _hf_name(name: str) -> str:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
+from .. import builtin_pair
 from .corpus import documents
-from .export import export, file_name
+from .export import export, file_name, read_weights
 from .model import LLM, SHAPES, SLM
-from .tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from .tokenizer import gguf_tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
 from .train import Recipe, train
 
 FULL = {
@@ -54,7 +55,18 @@ def write_gguf(name: str, folder: Path, path: Path, kind: str = "Q8_0") -> None:
     export(SHAPES[name], weights, load_tokenizer(folder / "tokenizer.json"), path, kind)
 
 
-def make(folder: Path, quick: bool, resume: bool, minutes: dict[str, float | None], seed: int) -> list[Path]:
+def take_over(llm: Path, slm: Path, folder: Path) -> None:
+    """Put the weights and the tokenizer of a pair into `folder`, as something for training to begin from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(gguf_tokenizer(llm), folder / "tokenizer.json")
+    for shape, path in ((LLM, llm), (SLM, slm)):
+        weights = {name: torch.from_numpy(array.copy()) for name, array in read_weights(path).items()}
+        torch.save({"weights": weights, "optimizers": [], "state": None, "done": False}, folder / f"{shape.name}.pt")
+
+
+def make(
+    folder: Path, quick: bool, resume: bool, minutes: dict[str, float | None], seed: int, rate: float = 1.0
+) -> list[Path]:
     """Make the pair in `folder`.
 
     Args:
@@ -63,6 +75,7 @@ def make(folder: Path, quick: bool, resume: bool, minutes: dict[str, float | Non
         resume: keep the tokenizer and go on from checkpoints that are there.
         minutes: the most to train `llm` and `slm`; None for the recipe's own.
         seed: of the corpus, the weights and the order.
+        rate: share of the recipe's learning rates.
 
     Returns:
         The two GGUF files.
@@ -74,7 +87,8 @@ def make(folder: Path, quick: bool, resume: bool, minutes: dict[str, float | Non
         make_tokenizer(tokenizer, TOKENIZER_DOCUMENTS["quick" if quick else "full"], seed)
     paths = []
     for shape, recipe in (QUICK if quick else FULL).items():
-        recipe = replace(recipe, minutes=minutes[shape.name] or recipe.minutes, seed=seed)
+        rates = {"matrix_rate": recipe.matrix_rate * rate, "other_rate": recipe.other_rate * rate}
+        recipe = replace(recipe, minutes=minutes[shape.name] or recipe.minutes, seed=seed, **rates)
         _say(f"{shape.name}: up to {recipe.tokens / 1e6:.1f} M tokens or {recipe.minutes:g} minutes, seed {seed}")
         train(shape, recipe, folder, resume)
         paths.append(folder / file_name(shape.name))
@@ -92,15 +106,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a rough pair, made in under 8 minutes")
     parser.add_argument("--out", type=Path, default=Path("build/nano"), help="folder to work in")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in that folder")
+    parser.add_argument("--from-builtin", action="store_true", help="begin from the built-in pair, with its tokenizer")
     parser.add_argument("--install", action="store_true", help="put the pair in the place of the built-in one")
     parser.add_argument("--minutes-llm", type=float, help="the most to train the LLM")
     parser.add_argument("--minutes-slm", type=float, help="the most to train the sLM")
+    parser.add_argument("--rate", type=float, default=1.0, help="share of the recipe's learning rates")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
 
     began = time.monotonic()
     minutes = {"llm": options.minutes_llm, "slm": options.minutes_slm}
-    paths = make(options.out, options.quick, options.resume, minutes, options.seed)
+    if options.from_builtin:
+        take_over(*builtin_pair(), options.out)
+    resume = options.resume or options.from_builtin
+    paths = make(options.out, options.quick, resume, minutes, options.seed, options.rate)
     if options.install:
         paths = [Path(shutil.copy(path, HERE / path.name)) for path in paths]
     for path in paths:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from gguf import GGUFReader, TokenType
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 VOCAB_SIZE = 2_048
 CONTROL = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -46,6 +47,28 @@ def load_tokenizer(path: Path) -> Tokenizer:
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     """Write the tokenizer as JSON."""
     tokenizer.save(str(path))
+
+
+def gguf_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a GGUF file of the pair; text that spells a control token becomes that token.
+
+    Raises:
+        ValueError: the file has no byte-level BPE vocabulary.
+    """
+    fields = GGUFReader(path).fields
+    try:
+        tokens, merges, kinds = (
+            fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges", "token_type")
+        )
+    except KeyError as error:
+        raise ValueError(f"{path}: expected the key {error}") from None
+    vocabulary = {text: index for index, text in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [tuple(merge.split(" ")) for merge in merges]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    control = [text for text, kind in zip(tokens, kinds, strict=True) if kind == TokenType.CONTROL]
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in control])
+    return tokenizer
 
 
 def _text_only(tokenizer: Tokenizer) -> Tokenizer:

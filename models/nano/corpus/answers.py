@@ -24,6 +24,7 @@ _PLAIN_ITEMS = {
 }
 _PAIR_RATE = 0.15
 _SHORT_PAIR_RATE = 0.5
+_SHORT_BARE_RATE = 0.4
 _ADMIT_FRAME_RATE = 0.3
 
 
@@ -250,11 +251,11 @@ class _Writer:
         return _put(self.plain(clause, place, named), clause.text)
 
     def plain(self, clause: Clause, place: str, named: bool) -> str:
-        if self.short and place != "fix.when" and self.rng.random() < 0.75:
-            place = _bare(clause)
+        if self.short and place != "fix.when" and self.rng.random() < _SHORT_BARE_RATE:
+            place, named = _bare(clause), True
         if self.topic and (not self.topic.known or self.topic.gerund in clause.text):
             return self.fresh(_naming(place, False) or neutral.FRAMES[place])  # the clause names it already
-        if not named and self.rng.random() < 0.6:
+        if not named and (self.short or self.rng.random() < 0.6):
             return self.fresh(_naming(place, True) or neutral.FRAMES[place])
         return self.fresh(neutral.FRAMES[place])
 

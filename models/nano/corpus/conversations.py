@@ -16,8 +16,8 @@ from .unknown import outside_question, unknown_plan, unknown_topic
 
 SPLITS = ("train", "test")
 
-_UNKNOWN = 0.14
-_OUTSIDE = 0.06
+_UNKNOWN = 0.2
+_OUTSIDE = 0.07
 _SMALL_TALK = 0.04
 _ONE_TURN = 0.8
 _TWO_TURNS = 0.75

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from .splits import heldout_noun
+from .splits import heldout_noun, heldout_topics
 from .topics import topics
 
 
@@ -161,9 +161,33 @@ def _pool(name: str, heldout: bool) -> tuple[str, ...]:
     )
 
 
+@cache
+def _parts() -> tuple[str, ...]:
+    """Real words to cut up: those of training's nouns and topics."""
+    words = {word for name in ("count", "mass") for word in _pool(name, False)}
+    for topic in topics():
+        if topic.id not in heldout_topics():
+            words.update(f"{topic.noun} {topic.verb}".lower().split())
+    return tuple(sorted(word for word in words if len(word) >= 4 and word.isalpha()))
+
+
+def _spliced(rng: random.Random) -> str:
+    """The head of one real word and the tail of another: "lanphone", "octoach"."""
+    head, tail = rng.choice(_parts()), rng.choice(_parts())
+    return head[: rng.randint(2, len(head) - 1)] + tail[-rng.randint(2, len(tail) - 1) :]
+
+
 def invented(rng: random.Random, heldout: bool = False) -> str:
-    """A made-up word of two or three syllables that sounds like one: "zorbel", "plinta"."""
+    """A made-up word: of two or three syllables that sound like one ("zorbel", "plinta"), or of two halves of others.
+
+    Copying is learned for the pieces that a tokenizer cuts such words into, so these have to be of every kind.
+    """
     while True:
+        if rng.random() < 0.6:
+            word = _spliced(rng)
+            if 4 <= len(word) <= 12 and not _RUDE.search(word) and heldout_noun(word) == heldout and word not in _all():
+                return word
+            continue
         word = rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS)
         if rng.random() < 0.3:
             word += rng.choice("bdfgklmnprstvz") + rng.choice("aeiou")
@@ -172,6 +196,11 @@ def invented(rng: random.Random, heldout: bool = False) -> str:
         word += rng.choice(_ENDINGS)
         if 4 <= len(word) <= 11 and not _RUDE.search(word) and heldout_noun(word) == heldout:
             return word
+
+
+@cache
+def _all() -> frozenset[str]:
+    return _topic_words() | frozenset((*_COUNT, *_MASS, *_FIRST, *_PLACES, *ADJECTIVES))
 
 
 def person(rng: random.Random, heldout: bool = False) -> str:
@@ -199,7 +228,7 @@ def thing(rng: random.Random, heldout: bool = False) -> Thing:
     if draw < 0.18:
         name = place(rng, heldout)
         return Thing(name, name, "place")
-    if draw < 0.26:
+    if draw < 0.32:
         stuff = rng.choice(_pool("mass", heldout)) if rng.random() < 0.6 else invented(rng, heldout)
         return Thing(stuff, stuff, "stuff")
     return _countable(rng, heldout)

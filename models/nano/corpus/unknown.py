@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import random
 import re
+from functools import cache
 
+from .activities import activities
 from .answers import Plan
 from .names import Thing, invented, person, place, thing
-from .topics import Clause, Topic
+from .splits import heldout_noun
+from .topics import Clause, Topic, topics
 
 _VERBS: dict[str, tuple[tuple[str, str], ...]] = {
     "thing": (
@@ -314,10 +317,30 @@ _QUESTION_SLOT = re.compile(r"\{\w+\}")
 _SLOTS = ("{trouble}", "{gerund}", "{noun}", "{verb}", "{is}")
 
 
+_EVERYDAY = 0.4
+"""Share of the unknown topics that are everyday activities."""
+
+
+@cache
+def _everyday(heldout: bool) -> tuple[tuple[str, str, str], ...]:
+    """Activities whose object is no topic; those with a word that is held out, or those without."""
+    taken = {topic.key.lower() for topic in topics()} | {topic.noun.lower() for topic in topics()}
+
+    def held(noun: str) -> bool:
+        return any(heldout_noun(word) for word in noun.split() if word not in ("a", "an", "the"))
+
+    return tuple(activity for activity in activities() if activity[2] not in taken and held(activity[2]) == heldout)
+
+
 def unknown_topic(rng: random.Random, heldout: bool = False, what: Thing | None = None) -> Topic:
     """A topic nobody wrote: a thing (drawn unless given) and something to do with it."""
-    it = what or thing(rng, heldout)
-    verb, gerund = rng.choice(_VERBS[it.sort])
+    if what is None and rng.random() < _EVERYDAY:
+        verb, gerund, noun = rng.choice(_everyday(heldout))
+        bare = noun.removeprefix("a ").removeprefix("an ").removeprefix("the ")
+        it = Thing(noun, bare, "thing" if noun != bare else "stuff", plural=noun == bare and noun.endswith("s"))
+    else:
+        it = what or thing(rng, heldout)
+        verb, gerund = rng.choice(_VERBS[it.sort])
     forms = {"{verb}": f"{verb} {it.noun}", "{noun}": it.noun, "{bare}": it.bare}
     trouble = rng.choice(_TROUBLES["things" if it.plural else it.sort if it.sort == "thing" else "other"])
     for slot, text in forms.items():
