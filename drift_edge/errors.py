@@ -8,6 +8,7 @@ DriftError                       exit code 1   the root
 │   ├── TokenizerMismatchError             3   the LLM and the sLM do not share a tokenizer
 │   └── ChatTemplateError                  3   the model's template is broken, too large or too slow
 ├── WeightsError                           3   a weights file cannot be read or is malformed
+├── PreferencesError                       3   a file of preference pairs cannot be read or is malformed
 ├── ProfileError                           3   a profile or its journal cannot be used
 │   ├── ProfileCorruptError                3   damaged; nothing of it is taken for empty
 │   ├── ProfileVersionError                3   written by a newer drift-edge
@@ -57,6 +58,12 @@ class ChatTemplateError(ModelError):
 
 class WeightsError(DriftError):
     """A weights file cannot be read, or its content is not `{name: number}`."""
+
+    exit_code = 3
+
+
+class PreferencesError(DriftError):
+    """A file of preference pairs cannot be read, or a pair in it is malformed."""
 
     exit_code = 3
 

@@ -3,4 +3,3 @@
 from __future__ import annotations
 
 from drift_edge.preferences.pair import PreferencePair as PreferencePair
-from drift_edge.preferences.pair import PreferencesError as PreferencesError

@@ -9,17 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from drift_edge.errors import DriftError, UsageError
+from drift_edge.errors import PreferencesError, UsageError
 
 _ROLES = ("system", "user", "assistant")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOTHING = object()
-
-
-class PreferencesError(DriftError):
-    """A file of preference pairs cannot be read, or a stored pair is malformed."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)
