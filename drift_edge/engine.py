@@ -7,6 +7,7 @@ its own iterator is open gets an error, since waiting would never end. The engin
 
 from __future__ import annotations
 
+import codecs
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from drift_edge.conversation import MODES, OVERFLOWS, AnswerIds, Mode, Overflow,
 from drift_edge.decoding import Decoder, Generation
 from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
 from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Timings
+from drift_edge.explanation import Explanation, token_shares
 from drift_edge.llama.chat import check_messages
 from drift_edge.llama.context import Aborted
 from drift_edge.llama.model import Model
@@ -445,6 +447,57 @@ class Drift:
             rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
             return rows
 
+    def explain(
+        self, messages: Sequence[Mapping[str, str]], answer: Answer, cancel: CancelToken | None = None
+    ) -> Explanation:
+        """Which attributes pushed which tokens of an answer that was steered by fusion.
+
+        The answer's tokens are decoded once more, which takes about as long as the answer took.
+
+        Args:
+            messages: what the answer was given to.
+            answer: of `chat` or `complete`.
+            cancel: stops it; the explanation then covers the tokens so far.
+
+        Returns:
+            Shares for every token of the answer, the end token included where it ended by itself.
+
+        Raises:
+            UsageError: nothing was fused in the answer; or as `chat`.
+            ContextOverflowError: the conversation and the answer do not fit the context.
+        """
+        if answer.mode != "logits" or answer.beta is None:
+            raise UsageError("nothing was fused into this answer: it was not steered by weights")
+        checked, cancel = check_messages(messages), cancel or CancelToken()
+        weights = check_weights(answer.weights, self.attributes)
+        sampler, n = SamplerSettings(), len(answer.tokens)
+        request = _Request(weights, check_beta(answer.beta), "logits", sampler, 0, n + 1, "drop")
+        tokens = [*answer.tokens, self.pair.llm.end_id] if answer.ended else list(answer.tokens)
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        texts, shares, gains = [], np.zeros((len(tokens), len(weights))), np.zeros(len(tokens))
+        with self._exclusive():
+            prompts = self._prompts(checked, request)
+            steering = self._prepare_steering(prompts)
+            if steering is None:
+                raise UsageError("the answer has no weights to explain")
+            steering.fit(len(prompts.attributes))
+            n_vocab = self.pair.n_vocab
+            try:
+                self._prefill(prompts, steering, cancel)
+                for t, token in enumerate(tokens):
+                    if t:
+                        self._llm.extend([tokens[t - 1]], [0])
+                        steering.extend(tokens[t - 1])
+                    h = self._decoder.fused(steering, request.p_over_beta)
+                    h_llm, H = self._llm.logits()[0, :n_vocab], steering.logits()[:, :n_vocab]
+                    shares[t], gains[t] = token_shares(token, h_llm, h, H, request.p_over_beta)
+                    texts.append(decode(self.pair.llm.piece(token)))
+            except Aborted:
+                shares, gains = shares[: len(texts)], gains[: len(texts)]
+            finally:
+                self._clear_abort()
+        return Explanation(tuple(texts), tuple(weights), shares, gains)
+
 
 class _Request:
     """The checked arguments of one call."""
@@ -484,6 +537,7 @@ class _Request:
             entropy_llm_bits=mean(out.entropy_llm),
             entropy_steered_bits=mean(out.entropy_steered),
             timings=timings,
+            ended=out.reason == "stop" and out.stopped_by is None,
         )
 
 

@@ -83,6 +83,7 @@ class Answer:
         entropy_llm_bits: mean entropy of the LLM's distribution; None unless measured.
         entropy_steered_bits: mean entropy of the fused distribution; None unless measured.
         timings: seconds and counts.
+        ended: whether the model ended the answer by its end token, rather than a stop string or a limit.
     """
 
     text: str
@@ -97,6 +98,7 @@ class Answer:
     entropy_llm_bits: float | None = None
     entropy_steered_bits: float | None = None
     timings: Timings = field(default_factory=Timings)
+    ended: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as plain JSON values, as `drift-edge chat --json` prints it."""

@@ -160,6 +160,12 @@ class Model:
         """Ids that end an answer (end of turn, end of text, and their kin)."""
         return frozenset(t for t in range(self.n_vocab) if lib.llama_vocab_is_eog(self._vocab, t))
 
+    @property
+    def end_id(self) -> int:
+        """The id that ends an answer: end of turn, or end of text where the vocabulary has none."""
+        eot = self.special_ids["eot"]
+        return eot if eot >= 0 else self.special_ids["eos"]
+
     @cached_property
     def control_pattern(self) -> re.Pattern[str]:
         """Matches the text of any of `control_ids`."""
