@@ -141,9 +141,10 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
         DriftError: something is wrong with the input, or the engine fails.
         typer.Exit: 130, after Ctrl-C.
     """
+    from drift_edge.storage import folders
+
     from .config import SAVED, read_config, read_environment, read_saved, resolve
     from .dialogue import Dialogue
-    from .paths import folders
     from .render import Screen, is_terminal, show_log
     from .session import Autosave, latest, read_session
 

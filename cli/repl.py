@@ -11,12 +11,12 @@ from pathlib import Path
 
 from drift_edge import __version__
 from drift_edge.errors import DriftError, UsageError
+from drift_edge.storage import make_private
 
 from . import slash
 from .config import is_utf8
 from .dialogue import Dialogue
 from .errors import describe
-from .paths import make_private
 from .render import Screen, is_terminal, weights_text
 
 _QUOTES = '"""'

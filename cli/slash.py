@@ -9,11 +9,11 @@ from pathlib import Path
 
 from drift_edge.errors import DriftError, UsageError
 from drift_edge.events import Answer
+from drift_edge.storage import write_private
 from drift_edge.weights import select_active
 
 from .config import LIVE, NAMES, SAVED, closest, read_saved
 from .dialogue import Dialogue
-from .paths import write_private
 from .render import weights_text
 from .session import read_session
 

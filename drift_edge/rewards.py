@@ -13,7 +13,7 @@ from drift_edge.errors import UsageError
 FloatArray = npt.NDArray[np.float64]
 
 #: What a response's summed log-probabilities are divided by, given its number of tokens. The paper's formula sums.
-REDUCTIONS = {"sum": lambda n: 1.0, "mean": float, "sqrt": sqrt}
+REDUCTIONS = {"sum": lambda _: 1.0, "mean": float, "sqrt": sqrt}
 
 
 def check_reduction(reduction: str) -> str:
