@@ -98,7 +98,7 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits naming this file: SHA-256 of header and size."""
+        """16 hex digits naming this file: SHA-256 of header, size and samples of the weights."""
         return self.header.fingerprint
 
     @cached_property
@@ -122,6 +122,14 @@ class Model:
         buffer = ctypes.create_string_buffer(256)
         lib.llama_model_desc(self.handle, buffer, 256)
         return buffer.value.decode("utf-8", "replace")
+
+    @cached_property
+    def kv_width(self) -> int:
+        """Numbers that a KV cache keeps for one token, over all layers."""
+        head = int(lib.llama_model_n_embd(self.handle)) // max(1, int(lib.llama_model_n_head(self.handle)))
+        at, metadata = f"{self.header.architecture}.attention", self.header.metadata
+        key, value = (int(metadata.get(f"{at}.{which}_length", head)) for which in ("key", "value"))
+        return int(lib.llama_model_n_layer(self.handle) * lib.llama_model_n_head_kv(self.handle)) * (key + value)
 
     @cached_property
     def can_roll_back(self) -> bool:
