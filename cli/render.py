@@ -25,6 +25,17 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def wants_color(color: str, stream: TextIO | None) -> bool:
+    """Whether to colour what is written to `stream`, by a setting as `Screen` takes it."""
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return color == "always" or (color == "auto" and not plain and is_terminal(stream))
+
+
+def styled(text: str, style: str) -> str:
+    """`text` in a style."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+
 def show_log(wanted: bool) -> None:
     """Show the engine's and llama.cpp's log on stderr, or nothing of it."""
     logger = logging.getLogger("drift_edge")
@@ -46,8 +57,7 @@ class Screen:
     def __init__(self, color: str = "auto", *, quiet: bool = False) -> None:
         self.quiet = quiet
         self._clean = is_terminal(sys.stdout)
-        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        self.color = color == "always" or (color == "auto" and not plain and is_terminal(sys.stderr))
+        self.color = wants_color(color, sys.stderr)
         self._at_line_start = True
 
     # -- the answer, on stdout
@@ -77,7 +87,7 @@ class Screen:
 
     def style(self, text: str, style: str) -> str:
         """`text` in a style, where colour is on."""
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.color else text
+        return styled(text, style) if self.color else text
 
     def say(self, text: str, style: str | None = None) -> None:
         """Write lines for the person."""
