@@ -63,6 +63,11 @@ class Folders:
         """File of the input history."""
         return self.state / "history"
 
+    @property
+    def rewards(self) -> Path:
+        """File of the scores that were computed once, of all profiles."""
+        return self.cache / "rewards.sqlite3"
+
 
 def folders() -> Folders:
     """The folders, as the environment says now."""
