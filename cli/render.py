@@ -6,11 +6,15 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
 from drift_edge.events import Answer
 
-_STYLES = {"dim": "2", "bold": "1", "red": "31", "cyan": "36"}
+#: Styles that tell attributes apart.
+PALETTE = ("yellow", "cyan", "magenta", "green", "blue", "bright magenta", "bright cyan")
+_STYLES = {"dim": "2", "bold": "1", "red": "31", "yellow": "33", "cyan": "36", "magenta": "35", "green": "32"}
+_STYLES |= {"blue": "34", "bright magenta": "95", "bright cyan": "96"}
 # A model's output could otherwise drive the terminal: C0 and C1 controls, but for newline and tab.
 _CONTROLS = {c: None for c in (*range(0x20), *range(0x7F, 0xA0)) if c not in (0x09, 0x0A)}
 
@@ -94,6 +98,12 @@ class Screen:
         if sys.stderr is not None:
             text = visible(text)
             print(self.style(text, style) if style else text, file=sys.stderr, flush=True)
+
+    def say_spans(self, spans: Iterable[tuple[str, str | None]]) -> None:
+        """Write a line whose parts have styles of their own."""
+        if sys.stderr is not None:
+            parts = [self.style(visible(text), style) if style else visible(text) for text, style in spans]
+            print("".join(parts), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Write something worth knowing."""

@@ -26,6 +26,7 @@ from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Timing
 from drift_edge.explanation import Explanation, token_shares
 from drift_edge.llama.chat import check_messages
 from drift_edge.llama.context import Aborted
+from drift_edge.llama.library import physical_cores
 from drift_edge.llama.model import Model
 from drift_edge.llama.template import PLAIN, PLAIN_STOP
 from drift_edge.pair import ModelPair
@@ -302,6 +303,7 @@ class Drift:
                     "context-rebuilt",
                     f"the sLM's context was rebuilt with room for {len(prompts.attributes)} attributes",
                 )
+            llm.queued = steering is not None and self._spare_cores(steering)
             before = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
             out = Generation()
             first = last = start
@@ -379,6 +381,12 @@ class Drift:
         if self._steering is None:
             self._steering = Steering(self.pair.slm, self.settings, max(self._n_seq, len(prompts.attributes) + 1))
         return self._steering
+
+    def _spare_cores(self, steering: Steering) -> bool:
+        """Whether the LLM can decode while the sLM does without taking its cores; a GPU queues by itself."""
+        if self.pair.llm.offloaded:
+            return False
+        return self.pair.slm.offloaded or self._llm.threads + steering.context.threads <= physical_cores()
 
     def _prefill(self, prompts: Prompts, steering: Steering | None, cancel: CancelToken) -> None:
         self._llm.set_abort(cancel.flag)
@@ -474,7 +482,8 @@ class Drift:
         request = _Request(weights, check_beta(answer.beta), "logits", sampler, 0, n + 1, "drop")
         tokens = [*answer.tokens, self.pair.llm.end_id] if answer.ended else list(answer.tokens)
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        texts, shares, gains = [], np.zeros((len(tokens), len(weights))), np.zeros(len(tokens))
+        texts, gains = [], np.zeros(len(tokens))
+        shares, pushes = (np.zeros((len(tokens), len(weights))) for _ in range(2))
         with self._exclusive():
             prompts = self._prompts(checked, request)
             steering = self._prepare_steering(prompts)
@@ -490,13 +499,13 @@ class Drift:
                         steering.extend(tokens[t - 1])
                     h = self._decoder.fused(steering, request.p_over_beta)
                     h_llm, H = self._llm.logits()[0, :n_vocab], steering.logits()[:, :n_vocab]
-                    shares[t], gains[t] = token_shares(token, h_llm, h, H, request.p_over_beta)
+                    shares[t], pushes[t], gains[t] = token_shares(token, h_llm, h, H, request.p_over_beta)
                     texts.append(decode(self.pair.llm.piece(token)))
             except Aborted:
-                shares, gains = shares[: len(texts)], gains[: len(texts)]
+                shares, pushes, gains = (array[: len(texts)] for array in (shares, pushes, gains))
             finally:
                 self._clear_abort()
-        return Explanation(tuple(texts), tuple(weights), shares, gains)
+        return Explanation(tuple(texts), tuple(weights), shares, pushes, gains)
 
 
 class _Request:

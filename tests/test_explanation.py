@@ -22,11 +22,13 @@ def test_shares_by_hand() -> None:
     h_llm = np.zeros(3, np.float32)
     H = np.array([[1, 1, 1], [1 + log2, 1, 1 - log2], [1, 1, 1]], np.float32)
     h = np.array([log2, 0, -log2], np.float32)
-    shares, gain = token_shares(0, h_llm, h, H, np.array([1.0, 5.0]))
+    shares, pushes, gain = token_shares(0, h_llm, h, H, np.array([1.0, 5.0]))
     assert shares == pytest.approx([log2 * 4 / 7, 0.0], abs=1e-6)
+    assert pushes == pytest.approx([log2, 0.0], abs=1e-6)  # the LLM's mean move is 0
     assert gain == pytest.approx(np.log(2 / 3.5) - np.log(1 / 3), abs=1e-6)
-    shares, gain = token_shares(2, h_llm, h, H, np.array([1.0, 5.0]))
+    shares, pushes, gain = token_shares(2, h_llm, h, H, np.array([1.0, 5.0]))
     assert shares == pytest.approx([-log2 * 10 / 7, 0.0], abs=1e-6)
+    assert pushes == pytest.approx([-log2, 0.0], abs=1e-6)
     assert gain == pytest.approx(np.log(0.5 / 3.5) - np.log(1 / 3), abs=1e-6)
 
 
@@ -35,9 +37,10 @@ def test_a_barred_token_has_no_part_in_the_mean() -> None:
     H = np.array([[0, 0, barred], [1, 0, barred]], np.float32)
     h_llm = np.array([0, 0, barred], np.float32)
     h = np.array([1, 0, barred], np.float32)
-    shares, gain = token_shares(0, h_llm, h, H, np.array([1.0]))
+    shares, pushes, gain = token_shares(0, h_llm, h, H, np.array([1.0]))
     q = np.e / (np.e + 1)
     assert shares == pytest.approx([1 - q], abs=1e-6)
+    assert pushes == pytest.approx([1 / 2], abs=1e-6)
     assert gain == pytest.approx(np.log(2 * q), abs=1e-6)
 
 
@@ -55,6 +58,8 @@ def test_gains_are_the_difference_of_the_two_distributions(builtin: Drift) -> No
     expected = [steered[t, w] - plain[t, w] for t, w in enumerate(drawn)]
     assert found.gains == pytest.approx(expected, abs=2e-4)
     assert np.abs(found.shares).max() > 0.5
+    # A gain is what the attributes pushed, less the logarithm of the mean push's exponential, which is never below 0.
+    assert (found.gains <= found.pushes.sum(axis=1) + 1e-4).all()
 
 
 def test_shares_follow_the_weights(builtin: Drift) -> None:
@@ -88,4 +93,4 @@ def test_a_cancelled_explanation_covers_what_was_read(builtin: Drift) -> None:
     cancel.cancel()
     found = builtin.explain(ASK, answer, cancel)
     assert found.texts == ()
-    assert found.shares.shape == (0, 3)
+    assert found.shares.shape == found.pushes.shape == (0, 3)
