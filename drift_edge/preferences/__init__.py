@@ -18,7 +18,7 @@ from drift_edge.preferences.prism import prism
 from drift_edge.preferences.records import each, hh, is_transcript, jsonl, pandalm, perspective
 from drift_edge.preferences.rows import MAX_FILE, Outcome, Row, read_rows
 
-_READERS: Mapping[str, Callable[[Iterable[Row]], Iterator[Outcome]]] = {
+_READERS: Mapping[str, Callable[[Iterable[Row | Outcome]], Iterator[Outcome]]] = {
     "jsonl": each(jsonl),
     "hh": each(hh),
     "csv": each(jsonl),
@@ -98,32 +98,32 @@ def read_pairs(
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UsageError(f"limit: expected a whole number, 1 or more, got {limit!r}")
     table = format == "csv" or (format in (None, "jsonl") and _is_table(path))
-    broken: list[Outcome] = []
-    rows = _sound(read_rows(path, table=table), broken, path)
+    rows = read_rows(path, table=table)
     if format is None:
         first = list(islice(rows, _SNIFFED))
-        format = _sniff(first, broken, path, table=table)
+        format = _sniff(first, path, table=table)
         rows = chain(first, rows)
-    outcomes = list(_bounded(_READERS[format](rows), broken, path))
-    if not outcomes and not broken:
+    outcomes = list(_bounded(_READERS[format](rows), path))
+    if not outcomes:
         raise PreferencesError(f"{path}: holds nothing that is compared")
     users = tuple(dict.fromkeys(o.user for o in outcomes if o.user is not None))
     picked = _pick(user, users, path)
-    pairs: dict[str, PreferencePair] = {}
-    first_at: dict[str, str] = {}
-    skipped = [Skipped(o.where, o.why) for o in broken]
+    pairs: list[PreferencePair] = []
+    places: dict[str, str] = {}
+    skipped: list[Skipped] = []
     for where, whose, pair, why in outcomes:
         if picked is not None and whose != picked and (whose is not None or pair is not None):
             continue
         if pair is None:
             skipped.append(Skipped(where, why))
-        elif pair.id in pairs:
-            skipped.append(Skipped(where, f"the same choice as {first_at[pair.id]}"))
-        elif limit is None or len(pairs) < limit:
-            pairs[pair.id], first_at[pair.id] = pair, where
+        elif (choice := pair.id) in places:
+            skipped.append(Skipped(where, f"the same choice as {places[choice]}"))
+        else:
+            places[choice] = where
+            pairs.append(pair)
     if strict and skipped:
         raise PreferencesError(f"{path}: {skipped[0].where}: {skipped[0].why}")
-    return PairFile(tuple(pairs.values()), tuple(skipped), users, format)
+    return PairFile(tuple(pairs[:limit]), tuple(skipped), users, format)
 
 
 def _is_table(path: Path) -> bool:
@@ -131,42 +131,30 @@ def _is_table(path: Path) -> bool:
     return name.endswith((".csv", ".tsv"))
 
 
-def _sound(rows: Iterator[Row | Outcome], broken: list[Outcome], path: Path) -> Iterator[Row]:
-    for row in rows:
-        if isinstance(row, Row):
-            yield row
-        else:
-            broken.append(row)
-            _check_refused(len(broken), row, path)
-
-
-def _bounded(outcomes: Iterator[Outcome], broken: list[Outcome], path: Path) -> Iterator[Outcome]:
+def _bounded(outcomes: Iterator[Outcome], path: Path) -> Iterator[Outcome]:
     refused = told = 0
     for outcome in outcomes:
         pair = outcome.pair
         if pair is None:
             refused += 1
-            _check_refused(refused + len(broken), outcome, path)
         else:
             told += sum(len(m["content"]) for m in pair.messages) + len(pair.chosen) + len(pair.rejected)
-            if told > _MAX_TOLD:
-                raise PreferencesError(
-                    f"{path}: {outcome.where}: the pairs up to here repeat the same texts so often that they have "
-                    f"over {_MAX_TOLD >> 20:,} Mi characters; split the file"
-                )
+        if refused > _MAX_REFUSED:
+            raise PreferencesError(
+                f"{path}: over {_MAX_REFUSED:,} rows give no pair; the last of them, {outcome.where}: {outcome.why}"
+            )
+        if told > _MAX_TOLD:
+            raise PreferencesError(
+                f"{path}: {outcome.where}: the pairs up to here repeat the same texts so often that they have "
+                f"over {_MAX_TOLD >> 20:,} Mi characters; split the file"
+            )
         yield outcome
 
 
-def _check_refused(n: int, last: Outcome, path: Path) -> None:
-    if n > _MAX_REFUSED:
-        raise PreferencesError(
-            f"{path}: over {_MAX_REFUSED:,} rows give no pair; the last of them, {last.where}: {last.why}"
-        )
-
-
-def _sniff(rows: list[Row], broken: list[Outcome], path: Path, *, table: bool) -> str:
+def _sniff(first: list[Row | Outcome], path: Path, *, table: bool) -> str:
     """The form of a file by its first rows."""
     known = {"csv": _SIGNS["jsonl"]} if table else _SIGNS
+    rows = [row for row in first if isinstance(row, Row)]
     for row in rows:
         for name, signs in known.items():
             if all(sign in row.data for sign in signs):
@@ -174,10 +162,10 @@ def _sniff(rows: list[Row], broken: list[Outcome], path: Path, *, table: bool) -
                 return "hh" if transcripts else name
     if rows:
         found = f"{rows[0].where} has the fields {_shown(rows[0].data) or '(none)'}"
-    elif broken:
-        found = f"{broken[0].where}: {broken[0].why}"
     else:
-        found = "it is empty"
+        found = next(
+            (f"{outcome.where}: {outcome.why}" for outcome in first if isinstance(outcome, Outcome)), "it is empty"
+        )
     wanted = "; ".join(f"{', '.join(signs)} ({name})" for name, signs in known.items())
     raise PreferencesError(f"{path}: no form of preference pairs: {found}; expected JSON or CSV with {wanted}")
 

@@ -23,11 +23,15 @@ _TREE = "snapshot.chat.chat.history.messages"
 _Tree = dict[str, dict[str, object]]
 
 
-def openwebui(rows: Iterable[Row]) -> Iterator[Outcome]:
+def openwebui(rows: Iterable[Row | Outcome]) -> Iterator[Outcome]:
     """Each answer with a thumb against each other answer to the same message, unless that got the same thumb."""
-    records = list(rows)
+    records: list[Row] = []
     thumbs = {}  # a snapshot knows only of thumbs given before it
-    for row in records:
+    for row in rows:
+        if isinstance(row, Outcome):
+            yield row
+            continue
+        records.append(row)
         data, meta = _objects(row.data, "data"), _objects(row.data, "meta")
         thumbs[str(meta.get("chat_id")), str(meta.get("message_id"))] = _thumb(data.get("rating"))
     for row in records:
@@ -70,9 +74,10 @@ def _record(row: Row, user: str | None, thumbs: Mapping[tuple[str, str], int | N
         try:
             if thumb == thumbs.get((chat_id, name), _thumb(_objects(other, "annotation").get("rating"))):
                 raise UsageError("data.rating: the other answer got the same thumb, so neither was preferred")
-            texts = said, _said(other, _place(name))
-            chosen, rejected = texts if thumb == 1 else reversed(texts)
-            check_responses(chosen, rejected, ("the chosen message", "the rejected message"))
+            texts, places = (said, _said(other, _place(name))), (_place(rated_id), _place(name))
+            if thumb == -1:
+                texts, places = texts[::-1], places[::-1]
+            chosen, rejected = check_responses(*texts, places)
             yield Outcome(row.where, user, PreferencePair(history, chosen, rejected, source, _time(row.data)))
         except UsageError as error:
             yield refused(row.where, error, user)

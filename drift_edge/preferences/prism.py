@@ -44,10 +44,13 @@ class _Utterance:
         return cls(row, user, conversation, turn, prompt, response, score, chosen)
 
 
-def prism(rows: Iterable[Row]) -> Iterator[Outcome]:
+def prism(rows: Iterable[Row | Outcome]) -> Iterator[Outcome]:
     """The chosen answer against each other of its turn, after the conversation as it went."""
     conversations: dict[str, list[_Utterance]] = {}
     for row in rows:
+        if isinstance(row, Outcome):
+            yield row
+            continue
         try:
             utterance = _Utterance.of(row)
         except UsageError as error:

@@ -26,13 +26,13 @@ _ANNOTATOR = re.compile(r"annotator\d{1,3}")
 Messages = Sequence[Mapping[str, str]]
 
 
-def each(convert: Callable[[Row], Iterable[Outcome]]) -> Callable[[Iterable[Row]], Iterator[Outcome]]:
+def each(convert: Callable[[Row], Iterable[Outcome]]) -> Callable[[Iterable[Row | Outcome]], Iterator[Outcome]]:
     """A reader of files from a reader of rows; a row it cannot read is refused by itself."""
 
-    def read(rows: Iterable[Row]) -> Iterator[Outcome]:
+    def read(rows: Iterable[Row | Outcome]) -> Iterator[Outcome]:
         for row in rows:
             try:
-                yield from convert(row)
+                yield from (row,) if isinstance(row, Outcome) else convert(row)
             except UsageError as error:
                 yield refused(row.where, error)
 

@@ -26,7 +26,7 @@ MAX_LINE = 8 << 20
 _HEAD = 4_096
 _BLANK = re.compile(r"[ \t\r\n]*")
 _DELIMITERS = ",;\t"
-_YES, _NO = ("true", "yes", "1"), ("false", "no", "0", "")
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +107,22 @@ def _array_rows(text: io.TextIOWrapper, path: Path) -> _Found:
             f"{path}: a JSON array may have at most {MAX_ARRAY >> 20} Mi characters; write one object a line (.jsonl)"
         )
     decoder = json.JSONDecoder()
-    at, number, closed = document.index("[") + 1, 0, False
-    while not closed:
-        number += 1
+    at, number = _after_blank(document, document.index("[") + 1), 1
+    while document[at : at + 1] != "]":
         where = f"record {number}"
-        at = _after_blank(document, at)
-        if number == 1 and document[at : at + 1] == "]":
-            return
         try:
             value, at = decoder.raw_decode(document, at)
-            at = _after_blank(document, at)
-            closed = document[at : at + 1] == "]"
-            if not closed and document[at : at + 1] != ",":
-                raise json.JSONDecodeError("Expecting ',' or ']'", document, at)
         except (ValueError, RecursionError) as error:
             yield where, Outcome(where, None, None, f"not valid JSON, and the rest is not read: {error}")
             return
-        at += 1
         yield where, _object(value, where)
+        at, number = _after_blank(document, at), number + 1
+        if document[at : at + 1] == ",":
+            at = _after_blank(document, at + 1)
+        elif document[at : at + 1] != "]":
+            why = f"expected ',' or ']', got {describe(document[at : at + 1])} at character {at + 1}"
+            yield where, Outcome(f"after {where}", None, None, f"{why}; the rest is not read")
+            return
 
 
 def _table_rows(text: io.TextIOWrapper, path: Path) -> _Found:
@@ -149,9 +147,8 @@ def _table_rows(text: io.TextIOWrapper, path: Path) -> _Found:
             yield where, Outcome(where, None, None, why)
             continue
         data: dict[str, object] = dict(zip(names, cells, strict=True))
-        tie = str(data.get("tie", "")).strip().lower()
-        if tie in (*_YES, *_NO):
-            data["tie"] = tie in _YES
+        if "tie" in data:
+            data["tie"] = _TRUTH.get(str(data["tie"]).strip().lower(), data["tie"])
         yield where, data
 
 
