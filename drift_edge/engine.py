@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,10 @@ from drift_edge.pair import ModelPair
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
 from drift_edge.steering import ContextSettings, Steering
 from drift_edge.weights import check_active, check_beta, check_weights, select_active
+
+if TYPE_CHECKING:
+    from drift_edge.profile import SLM
+    from drift_edge.scoring import Scorer
 
 DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
 DEFAULT_ACTIVE = 7  # Section 3.2
@@ -406,6 +411,27 @@ class Drift:
             return 0, 0
         counters = self._steering.context.counters
         return counters.prefilled, counters.decodes
+
+    # -- learning
+
+    @property
+    def slm(self) -> SLM:
+        """Which sLM this is, for `Profile.open`."""
+        from drift_edge.profile import SLM
+
+        return SLM(self.pair.slm.name, self.pair.slm.fingerprint)
+
+    def scorer(self) -> Scorer:
+        """A scorer of preference pairs on this engine's sLM, with a context of its own. Close it before the engine.
+
+        Raises:
+            ClosedError: the engine has been closed.
+        """
+        from drift_edge.scoring import Scorer
+
+        if self._closed:
+            raise ClosedError("the engine has been closed")
+        return Scorer.for_pair(self.pair, self.attributes, threads=self.settings.threads)
 
     # -- looking inside
 
