@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
@@ -74,3 +75,36 @@ class PairScores:
         W = (self.chosen[1:] - self.chosen[0]) / by(self.n_chosen)
         L = (self.rejected[1:] - self.rejected[0]) / by(self.n_rejected)
         return W, L
+
+    def to_dict(self) -> dict[str, object]:
+        """A JSON object, from which `from_dict` makes the same scores, bit for bit."""
+        return {
+            "chosen": self.chosen.tolist(),
+            "rejected": self.rejected.tolist(),
+            "n_chosen": self.n_chosen,
+            "n_rejected": self.n_rejected,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object, at: str = "$") -> PairScores:
+        """The scores of a JSON object.
+
+        Args:
+            data: what `to_dict` gave.
+            at: its place, for messages.
+
+        Raises:
+            UsageError: a field is missing or wrong; names its place.
+        """
+        if not isinstance(data, Mapping):
+            raise UsageError(f"at {at}: expected an object, got {type(data).__name__}")
+        for name in ("chosen", "rejected"):
+            values = data.get(name)
+            if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+                raise UsageError(f"at {at}.{name}: expected a list of numbers, got {values!r:.60}")
+        try:
+            return cls(data["chosen"], data["rejected"], data.get("n_chosen"), data.get("n_rejected"))  # type: ignore[arg-type]
+        except UsageError as error:
+            raise UsageError(f"at {at}.{error}") from error
+        except OverflowError:  # a whole number too large for a double
+            raise UsageError(f"at {at}: expected finite log-probabilities") from None
