@@ -230,7 +230,7 @@ class Model:
             ids = self.tokenize("\n" + text, special=special)
             if ids[: len(head)] == head:
                 return ids[len(head) :]
-        raw = text.encode("utf-8", "surrogatepass" if _lone_surrogates(text) else "strict")
+        raw = text.encode("utf-8", "surrogatepass")
         room = len(raw) + 8
         buffer = (lib.llama_token * room)()
         n = int(lib.llama_tokenize(self._vocab, raw, len(raw), buffer, room, False, special))
@@ -284,7 +284,3 @@ class Model:
     def adds_bos(self) -> bool:
         """Whether the vocabulary asks for a BOS token in front."""
         return bool(lib.llama_vocab_get_add_bos(self._vocab)) and self.special_ids["bos"] in self.control_ids
-
-
-def _lone_surrogates(text: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text)
