@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 from drift_edge.events import Answer
@@ -134,6 +134,6 @@ def stats_line(answer: Answer) -> str:
     return f"[{'; '.join(parts)}; seed {answer.seed}]"
 
 
-def weights_text(weights: dict[str, float]) -> str:
+def weights_text(weights: Mapping[str, float]) -> str:
     """Weights as they are typed: `concise=0.8,vivid=-0.3`."""
-    return ",".join(f"{name}={weight:g}" for name, weight in weights.items())
+    return ",".join(f"{name}={weight:.3g}" for name, weight in weights.items())

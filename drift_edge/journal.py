@@ -108,7 +108,7 @@ class Journal:
         """
         try:
             file = self.path.open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return 0, 0
         with file:
             start = file.seek(0, 2)
@@ -137,7 +137,7 @@ class Journal:
         """
         try:
             file = self.path.open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         with file:
             file.seek(start)

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Weight:
         return data if self.learned is None else {**data, "learned": self.learned}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """The weights at one moment.
 
@@ -73,6 +74,11 @@ class Snapshot:
     time: str
     n: float
     weights: Mapping[str, float]
+
+    @cached_property
+    def json(self) -> str:
+        """As in the file; kept, since most of a history is written again and again."""
+        return _dump({"time": self.time, "n": self.n, "weights": dict(self.weights)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,39 +110,35 @@ class State:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON value of the file."""
-        settings = {f.name: getattr(self.settings, f.name) for f in fields(self.settings)}
-        settings |= {"pinned": list(self.settings.pinned), "blocked": list(self.settings.blocked)}
-        settings["fixed"] = dict(self.settings.fixed)
-        return {
-            "schema": SCHEMA,
-            "created": self.created,
-            "updated": self.updated,
-            "weights": {name: weight.to_dict() for name, weight in self.weights.items()},
-            **settings,
-            **made_with(self.slm, self.attributes),
-            "seq": self.seq,
-            "pending": self.pending,
-            "history": [{"time": s.time, "n": s.n, "weights": dict(s.weights)} for s in self.history],
-            "statistics": self.statistics.to_dict(),
-        }
+        value: dict[str, Any] = json.loads(self.to_json())
+        return value
 
     def to_json(self, choices: Iterable[bytes] = ()) -> bytes:
-        """The file: one line for each field, and for each of the things that a person may look for.
+        """The file: a line for each field, and one for each thing that a person may look for.
 
         Args:
             choices: the lines of a journal that are to go along, as `choices`.
         """
-        lines = []
-        for key, value in self.to_dict().items():
-            text = _dump(value)
-            if value and key in ("weights", "attributes"):
-                text = _block("{", (f"{_dump(name)}: {_dump(item)}" for name, item in value.items()), "}")
-            elif value and key == "history":
-                text = _block("[", map(_dump, value), "]")
-            lines.append(f"  {_dump(key)}: {text}")
-        kept = [line.decode() for line in choices]
-        lines += [f'  "choices": {_block("[", kept, "]")}'] if kept else []
-        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+        prompts = made_with(self.slm, self.attributes)
+        texts = {
+            "schema": _dump(SCHEMA),
+            "created": _dump(self.created),
+            "updated": _dump(self.updated),
+            "weights": _block("{", (f"{_dump(name)}: {_dump(w.to_dict())}" for name, w in self.weights.items()), "}"),
+            **{f.name: _dump(getattr(self.settings, f.name)) for f in fields(self.settings)},
+            "slm": _dump(prompts["slm"]),
+            "base": _dump(prompts["base"]),
+            "attributes": _block(
+                "{", (f"{_dump(name)}: {_dump(a.prompt)}" for name, a in self.attributes.items()), "}"
+            ),
+            "seq": _dump(self.seq),
+            "pending": _dump(self.pending),
+            "history": _block("[", (snapshot.json for snapshot in self.history), "]"),
+            "statistics": _dump(self.statistics.to_dict()),
+        }
+        if kept := [line.decode() for line in choices]:
+            texts["choices"] = _block("[", kept, "]")
+        return ("{\n" + ",\n".join(f'  "{key}": {text}' for key, text in texts.items()) + "\n}\n").encode()
 
 
 def made_with(slm: SLM | None, attributes: Attributes) -> dict[str, object]:
@@ -181,7 +183,7 @@ def read_file(path: Path, most: int = MAX_FILE) -> bytes | None:
             raise ProfileError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'a device or pipe'}")
         with path.open("rb") as file:
             raw = file.read(most + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ProfileError(f"{path}: cannot read the profile: {error.strerror}") from error
@@ -349,9 +351,9 @@ def _time(data: dict[str, Any], name: str, at: str) -> str:
     return value
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+_dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _block(opens: str, items: Iterable[str], closes: str) -> str:
-    return f"{opens}\n    " + ",\n    ".join(items) + f"\n  {closes}"
+    lines = ",\n    ".join(items)
+    return f"{opens}\n    {lines}\n  {closes}" if lines else f"{opens}{closes}"
