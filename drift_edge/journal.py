@@ -128,6 +128,14 @@ class Journal:
                     end = begin
         return 0, 0
 
+    def first(self) -> Record | None:
+        """The record that the journal begins with; None where there is no journal.
+
+        Raises:
+            OSError, ProfileCorruptError: as `read`.
+        """
+        return next(self.read(), None)
+
     def read(self, start: int = 0) -> Iterator[Record]:
         """All records from byte `start` on, without a torn end.
 

@@ -7,19 +7,15 @@ the journal by itself where the journal is ahead.
 
 from __future__ import annotations
 
-import math
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from drift_edge import profile_changes, storage, tally
-from drift_edge.approximation import Estimate
 from drift_edge.attributes import Attributes
-from drift_edge.errors import ProfileMismatchError, UsageError
+from drift_edge.errors import UsageError
 from drift_edge.journal import Record
 from drift_edge.preferences import PreferencePair
 from drift_edge.profile_changes import Step, now
@@ -30,11 +26,11 @@ from drift_edge.profile_file import Weight as Weight
 from drift_edge.profile_settings import DEFAULT_BLOCKED as DEFAULT_BLOCKED
 from drift_edge.profile_settings import Settings as Settings
 from drift_edge.profile_store import Store
-from drift_edge.rewards import FloatArray, PairScores
-from drift_edge.statistics import Statistics
+from drift_edge.profile_view import Choice as Choice
+from drift_edge.profile_view import ProfileView
+from drift_edge.profile_view import profile_path as profile_path
+from drift_edge.rewards import PairScores
 from drift_edge.weights import check_weights
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,62 +48,10 @@ class Change:
     after: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One choice in the journal.
-
-    Attributes:
-        id: `PreferencePair.id`.
-        time: when it was recorded, ISO 8601.
-        pair: the choice itself.
-        scores: None as long as it is not scored, and of a tie.
+class Profile(ProfileView):
+    """A person's profile; see `open`. It keeps nothing open: when a method returns, its change is on the disk, and when
+    it raises, nothing has changed.
     """
-
-    id: str
-    time: str
-    pair: PreferencePair
-    scores: PairScores | None
-
-
-def profile_path(name: str | Path) -> Path:
-    """Where a profile lies: NAME is a file in the data folder; with a slash or ending in .json it is a path.
-
-    Raises:
-        UsageError: neither a name nor a path.
-    """
-    text = os.fspath(name)
-    if "\0" in text or not text:
-        raise UsageError(f"profile {text!r}: expected a name or a path")
-    if isinstance(name, Path) or "/" in text or os.sep in text or text.endswith(".json"):
-        return Path(text).expanduser()
-    if not _NAME.fullmatch(text):
-        raise UsageError(
-            f"profile {text!r}: expected a name of 1-64 letters, digits, '.', '_', '-' and blanks that begins with a "
-            "letter or digit, or a path"
-        )
-    return storage.folders().profiles / f"{text}.json"
-
-
-class Profile:
-    """A person's profile. It keeps nothing open: changes are on the disk when a method returns, or an error is raised
-    and nothing has changed. Use `open`.
-
-    Attributes:
-        path: of the file.
-        exists: whether there is a file; a profile that never changed has none.
-    """
-
-    def __init__(self, store: Store, slm: SLM | None, attributes: Attributes | None, journal: bool | None) -> None:
-        self.path = store.path
-        self._store = store
-        self._slm, self._attributes, self._keeps_journal = slm, attributes, journal
-        self.refresh()
-        if journal not in (None, self.settings.journal):
-            keeps = "keeps" if self.settings.journal else "does not keep"
-            raise UsageError(
-                f"{self.path}: the profile {keeps} a journal; `configure(journal=…)` changes that, where one is kept "
-                "by erasing it"
-            )
 
     @classmethod
     def open(
@@ -136,107 +80,6 @@ class Profile:
             UsageError: `name` is none, or `journal` is not as the profile has it.
         """
         return cls(Store(profile_path(name), wait), slm, attributes, journal)
-
-    @staticmethod
-    def names() -> list[str]:
-        """Names of the profiles in the data folder."""
-        return sorted(path.stem for path in storage.folders().profiles.glob("*.json") if not path.name.startswith("."))
-
-    def refresh(self) -> None:
-        """Read again what other processes may have changed.
-
-        Raises:
-            ProfileError: as `open`.
-        """
-        self._state, self.exists = self._read()
-
-    # -- what it holds
-
-    @property
-    def slm(self) -> SLM | None:
-        """The sLM that the choices were scored with; None before the first."""
-        return self._state.slm
-
-    @property
-    def attributes(self) -> Attributes:
-        """The pool with its prompts, as the choices were scored with them."""
-        return self._state.attributes
-
-    @property
-    def settings(self) -> Settings:
-        """What a person has set: reduction, estimator, beta, active, pins, blocks and the rest."""
-        return self._state.settings
-
-    @property
-    def statistics(self) -> Statistics:
-        """The sums of all choices that are counted: a copy."""
-        return tally.count(self._state, ()).statistics
-
-    @property
-    def n(self) -> int:
-        """Choices that the weights are learned from."""
-        return self._state.statistics.pairs
-
-    @property
-    def ties(self) -> int:
-        """Choices that said neither; nothing is learned from them."""
-        return self._state.statistics.ties
-
-    @property
-    def pending(self) -> int:
-        """Choices that are recorded, but not scored yet."""
-        return self._state.pending
-
-    @property
-    def history(self) -> tuple[Snapshot, ...]:
-        """The weights over time, oldest first; of a long history every second is left out, again and again."""
-        return self._state.history
-
-    def table(self) -> dict[str, Weight]:
-        """Every attribute with its weight."""
-        return dict(self._state.weights)
-
-    def weights(self) -> dict[str, float]:
-        """The active weights, for decoding, the largest |p_i| first; none where nothing was learned or set."""
-        active = {name: weight.weight for name, weight in self._state.weights.items() if weight.active}
-        return dict(sorted(active.items(), key=lambda item: -abs(item[1])))
-
-    def estimate(self) -> Estimate:
-        """What was learned, without what was set by hand; `why_zero` says why there is nothing.
-
-        Raises:
-            ProfileError: the journal cannot be read.
-        """
-        with self._store.guarded():
-            return tally.estimate_of(self._state, self._store.journal.read())
-
-    def to_dict(self) -> dict[str, object]:
-        """The JSON value of the file; its `weights` are {attribute: {weight, se, n, active}}."""
-        return self._state.to_dict()
-
-    def choices(self) -> Iterator[Choice]:
-        """The choices in the journal, oldest first.
-
-        Raises:
-            ProfileError: the journal cannot be read.
-        """
-        with self._store.guarded():
-            records = list(self._store.journal.read()) if self.settings.journal else []
-        later = {record.value: record for record in records if record.kind == "scored"}
-        for record in records:
-            if record.kind == "choice":
-                scores = later.get(record.value, record).scores()
-                yield Choice(str(record.value), str(record.data.get("time", "")), record.pair(), scores)
-
-    def rewards(self) -> tuple[list[Choice], FloatArray, FloatArray]:
-        """The choices that are scored, with W and L (Eq. 12), each float64 (n, K), in the profile's reduction.
-
-        Raises:
-            ProfileError: the journal cannot be read.
-        """
-        scored = [(choice, choice.scores) for choice in self.choices() if choice.scores is not None]
-        W, L = tally.rewards_of((scores for _, scores in scored), self.settings.reduction, len(self.attributes))
-        return [choice for choice, _ in scored], W, L
 
     # -- choices
 
@@ -373,7 +216,7 @@ class Profile:
 
         Args:
             reduction, estimator, beta, active, renormalise: see `Settings`.
-            half_life: in choices; infinity counts all alike again.
+            half_life: in choices; 0 counts all alike again.
             journal: False erases the choices and keeps their numbers; True keeps the choices from now on.
 
         Raises:
@@ -391,7 +234,7 @@ class Profile:
         }
         given = {name: value for name, value in given.items() if value is not None}
         if half_life is not None:
-            given["half_life"] = None if half_life == math.inf else half_life
+            given["half_life"] = half_life or None
         return self._set(lambda state: replace(state.settings, **given))
 
     def delete(self) -> tuple[Path, ...]:
@@ -415,9 +258,12 @@ class Profile:
             choices: whether the choices go along.
 
         Raises:
+            UsageError: `path` is the profile itself.
             ProfileError: the journal cannot be read, or the file cannot be written.
         """
         path = Path(path)
+        if path.exists() and path.samefile(self._store.target):
+            raise UsageError(f"{path}: the profile itself; export it to another file")
         with self._store.guarded():
             self._state, self.exists = self._read()
             records = self._store.journal.read() if choices and self.settings.journal else ()
@@ -456,37 +302,6 @@ class Profile:
 
     # -- how
 
-    def _read(self, fit: bool = True) -> tuple[State, bool]:
-        state, exists = self._store.read(self._fresh)
-        return self._fit(state) if fit else state, exists
-
-    def _fresh(self) -> State:
-        pool, time = self._attributes or Attributes.builtin(), now()
-        settings = Settings(journal=self._keeps_journal is not False)
-        empty = Statistics(tuple(pool))
-        state = State(created=time, updated=time, slm=None, attributes=pool, settings=settings, statistics=empty)
-        return tally.settle(state, (), time)
-
-    def _fit(self, state: State) -> State:
-        """The state, if it goes with the sLM and the attributes that were asked for."""
-        slm, pool = self._slm, self._attributes
-        other_slm = slm is not None and (state.slm is None or state.slm.fingerprint != slm.fingerprint)
-        difference = "" if pool is None else _difference(state.attributes, pool)
-        if not other_slm and not difference:
-            return state
-        if not (state.statistics.pairs or state.statistics.ties or state.pending):  # no number depends on them
-            state = replace(state, slm=slm or state.slm, attributes=pool or state.attributes)
-            if difference:
-                state = replace(state, statistics=Statistics(tuple(state.attributes)))
-                state = tally.settle(tally.count(state, ()), (), now())
-            return state
-        if other_slm and state.slm is not None and slm is not None:
-            difference = f"the sLM {state.slm.name!r} ({state.slm.fingerprint}), not {slm.name!r} ({slm.fingerprint})"
-        raise ProfileMismatchError(
-            f"{self.path}: the profile was made with {difference or 'no sLM'}: its numbers hold for no other. "
-            "`drift-edge profile rebuild` computes them anew from its choices; another profile leaves it as it is"
-        )
-
     def _change(self, step: Callable[[State], Step], fit: bool = True) -> Change:
         with self._store.locked():
             state, self.exists = self._read(fit)
@@ -494,12 +309,13 @@ class Profile:
             done = step(state)
             if done.state is not state:
                 journal = self._store.journal.read() if not done.rewrite else ()
-                self._state = tally.settle(done.state, chain(journal, done.records), now())
-                self._store.write(self._state, done.records, rewrite=done.rewrite)
+                after = tally.settle(done.state, chain(journal, done.records), now())
+                self._store.write(after, done.records, rewrite=done.rewrite)
                 self.exists = True
             else:
-                self._state = state
-        return Change(done.ids, _plain(state), _plain(self._state))
+                after = state
+            self._state = after
+        return Change(done.ids, _plain(state), _plain(after))
 
     def _records(self, state: State) -> list[Record]:
         if not state.settings.journal:
@@ -520,17 +336,6 @@ class Profile:
             return replace(state.settings, **changed)
 
         return self._set(settings)
-
-
-def _difference(made_with: Attributes, wanted: Attributes) -> str:
-    if made_with.base != wanted.base:
-        return "another base prompt"
-    for name in (*made_with, *wanted):
-        if name not in wanted or name not in made_with:
-            return f"an attribute {name!r}" if name in made_with else f"no attribute {name!r}"
-        if made_with[name].prompt != wanted[name].prompt:
-            return f"another prompt of {name!r}"
-    return ""
 
 
 def _plain(state: State) -> dict[str, float]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from drift_edge import tally
+from drift_edge.approximation import PAIR_ESTIMATORS
 from drift_edge.attributes import Attributes
 from drift_edge.errors import ProfileError, UsageError
 from drift_edge.journal import Record, new_record
@@ -55,6 +56,8 @@ def record(
     Raises:
         UsageError: scores of another number of attributes, or none at all where there is no journal or no sLM.
     """
+    if state.slm is None:
+        raise UsageError("the profile knows no sLM; open it with the one that its choices are to be scored by")
     known = dict(known)
     # A journal without choices begins anew: it may be missing, or of an sLM that was never used.
     records = [] if known else [_start(state)]
@@ -141,7 +144,7 @@ def configure(state: State, records: Iterable[Record], settings: Settings) -> St
         settings: the new ones.
 
     Raises:
-        UsageError: the journal is to be erased, but has choices that are not scored yet.
+        UsageError: the journal is to be erased, but has choices that are not scored yet, or the estimator needs it.
         ProfileError: choices would have to be counted anew that are not in the journal.
     """
     old = state.settings
@@ -149,6 +152,8 @@ def configure(state: State, records: Iterable[Record], settings: Settings) -> St
         return Step(state)
     if old.journal and not settings.journal and state.pending:
         raise UsageError(f"{state.pending} choices are not scored yet, and without a journal they would be lost")
+    if settings.estimator in PAIR_ESTIMATORS and not settings.journal:
+        raise UsageError(f"the estimator {settings.estimator!r} needs the choices themselves, hence a journal")
     after = replace(state, settings=settings)
     if state.statistics.pairs and (settings.reduction, settings.half_life) != (old.reduction, old.half_life):
         records = list(records)
@@ -181,8 +186,6 @@ def _check_scores(state: State, pair: PreferencePair, scores: PairScores | None)
         if not pair.tie and not state.settings.journal:
             raise UsageError("without a journal a choice is kept by its scores alone, but this one has none")
         return
-    if state.slm is None:
-        raise UsageError("the profile knows no sLM; open it with the one that the scores are of")
     if len(scores.chosen) != len(state.attributes) + 1:
         raise UsageError(
             f"expected log-probabilities under s_0 and {len(state.attributes)} attributes, got {len(scores.chosen)}"

@@ -86,6 +86,7 @@ class State:
     """All that a profile's file holds.
 
     Attributes:
+        id: what its journal knows it by.
         created, updated: ISO 8601.
         slm: None as long as nothing was scored.
         attributes: s_0 and s_1..s_K, as the choices were scored with them.
@@ -97,6 +98,7 @@ class State:
         history: oldest first.
     """
 
+    id: str
     created: str
     updated: str
     slm: SLM | None
@@ -119,18 +121,19 @@ class State:
         Args:
             choices: the lines of a journal that are to go along, as `choices`.
         """
-        prompts = made_with(self.slm, self.attributes)
+        weights = (f"{_dump(name)}: {_dump(weight.to_dict())}" for name, weight in self.weights.items())
+        prompts = (f"{_dump(name)}: {_dump(attribute.prompt)}" for name, attribute in self.attributes.items())
+        made = made_with(self.slm, self.attributes)
         texts = {
             "schema": _dump(SCHEMA),
+            "id": _dump(self.id),
             "created": _dump(self.created),
             "updated": _dump(self.updated),
-            "weights": _block("{", (f"{_dump(name)}: {_dump(w.to_dict())}" for name, w in self.weights.items()), "}"),
+            "weights": _block("{", weights, "}"),
             **{f.name: _dump(getattr(self.settings, f.name)) for f in fields(self.settings)},
-            "slm": _dump(prompts["slm"]),
-            "base": _dump(prompts["base"]),
-            "attributes": _block(
-                "{", (f"{_dump(name)}: {_dump(a.prompt)}" for name, a in self.attributes.items()), "}"
-            ),
+            "slm": _dump(made["slm"]),
+            "base": _dump(made["base"]),
+            "attributes": _block("{", prompts, "}"),
             "seq": _dump(self.seq),
             "pending": _dump(self.pending),
             "history": _block("[", (snapshot.json for snapshot in self.history), "]"),
@@ -219,6 +222,7 @@ def parse_export(raw: bytes) -> tuple[State, list[bytes]]:
     slm, attributes = read_made_with(data, "$")
     choices = _take(data, "choices", list, "$") if "choices" in data else []
     state = State(
+        id=_take(data, "id", str, "$"),
         created=_time(data, "created", "$"),
         updated=_time(data, "updated", "$"),
         slm=slm,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -39,6 +39,7 @@ class Store:
 
     def __init__(self, path: Path, wait: float = 10.0) -> None:
         self.path, self._wait = path, wait
+        self._seen: tuple[bytes, State] | None = None
         try:
             self.target = path.resolve()
         except (OSError, RuntimeError, ValueError) as error:
@@ -64,7 +65,7 @@ class Store:
         with self.guarded():
             try:
                 raw = read_file(self.target)
-                state = fresh() if raw is None else parse(raw)
+                state = fresh() if raw is None else self._parse(raw)
             except ProfileVersionError as error:
                 raise ProfileVersionError(f"{self.path}: {error}") from error
             except UsageError as error:
@@ -75,10 +76,17 @@ class Store:
             if not state.settings.journal:
                 return state, raw is not None
             if last > state.seq:
+                if raw is not None:
+                    self._check_owner(state)
                 state = self._catch_up(state)
             elif not last:
                 state = replace(state, pending=0)
             return state, raw is not None
+
+    def _parse(self, raw: bytes) -> State:
+        if self._seen is None or raw != self._seen[0]:  # most often it is what was written last
+            self._seen = raw, parse(raw)
+        return self._seen[1]
 
     def _catch_up(self, state: State) -> State:
         records = list(self.journal.read())
@@ -86,6 +94,15 @@ class Store:
         # Where something was taken out, all is counted anew.
         anew = any(record.kind in ("start", "forget") for record in new)
         return tally.settle(tally.count(state, records if anew else new), records, now())
+
+    def _check_owner(self, state: State) -> None:
+        first = self.journal.first()
+        start = first.value if first else None
+        if first and isinstance(start, Mapping) and start.get("profile") != state.id:
+            raise ProfileCorruptError(
+                f"{first.where}: the journal is not of the profile {self.path} beside it; put back the right one, or "
+                "move the file away to go on with the weights alone"
+            )
 
     def _way_out(self) -> str:
         if not self.backup.exists():
@@ -126,7 +143,8 @@ class Store:
         Raises:
             OSError: nothing has changed.
         """
-        staged = storage.stage(self.target, state.to_json())
+        raw = state.to_json()
+        staged = storage.stage(self.target, raw)
         try:
             if state.settings.journal and records:
                 (self.journal.rewrite if rewrite else self.journal.append)(records)
@@ -134,13 +152,17 @@ class Store:
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
+        self._seen = raw, state
         if not state.settings.journal:
             self.journal.path.unlink(missing_ok=True)
 
     def check_journal(self, state: State) -> None:
         """Raises ProfileCorruptError where the journal lacks what the profile has counted. The lock must be held."""
         last, _ = self.journal.last()
-        if state.settings.journal and 0 < last < state.seq:
+        if not (state.settings.journal and last):
+            return
+        self._check_owner(state)
+        if last < state.seq:
             raise ProfileCorruptError(
                 f"{self.journal.path}: the last whole line is of change {last}, but {self.path} has counted "
                 f"{state.seq}: the end is damaged or lost; put back a whole copy, or move the file away to go on with "
@@ -175,9 +197,9 @@ class Store:
         with self.locked():
             if not replace and (self.target.exists() or self.journal.last()[0]):
                 raise UsageError(f"{self.path}: there is a profile already; take another name, or replace it")
-            if not (state.settings.journal and records):
-                self.journal.path.unlink(missing_ok=True)
             self.write(state, records, rewrite=True)
+            if not records:
+                self.journal.path.unlink(missing_ok=True)
 
     def restore(self) -> Path | None:
         """Put the backup in the place of a damaged or missing profile.
@@ -227,13 +249,16 @@ class Store:
         """
         with self.locked():
             beside = self.target.parent.glob(f".{escape(self.target.name)}*.new")  # what a killed program left
-            files = [self.target, self.backup, self.journal.path, self.damaged, *beside, self.lock]
+            files = [self.target, self.backup, self.journal.path, self.damaged, *beside]
             files += [self.path] if self.path.is_symlink() else []
             gone = []
             for path in files:
                 if path.exists() or path.is_symlink():
                     path.unlink()
                     gone.append(path)
+            with suppress(PermissionError):  # Windows does not delete what is open
+                self.lock.unlink()
+                gone += [self.lock] if gone else []
             return tuple(gone)
 
     @contextmanager

@@ -35,7 +35,7 @@ def start_of(state: State) -> dict[str, object]:
     """What the first record of a journal says: what the scores are of, and what was counted before it began."""
     counted = state.statistics.pairs or state.statistics.ties
     statistics = state.statistics.to_dict() if counted else None
-    return {"schema": SCHEMA, **made_with(state.slm, state.attributes), "statistics": statistics}
+    return {"schema": SCHEMA, "profile": state.id, **made_with(state.slm, state.attributes), "statistics": statistics}
 
 
 def count(state: State, records: Iterable[Record]) -> State:
@@ -49,11 +49,11 @@ def count(state: State, records: Iterable[Record]) -> State:
         ProfileCorruptError: a record is malformed; names its line.
     """
     statistics, pending, seq = deepcopy(state.statistics), state.pending, state.seq
-    slm, attributes = state.slm, state.attributes
+    name, slm, attributes = state.id, state.slm, state.attributes
     for record in records:
         seq = record.seq
         if record.kind == "start":
-            slm, attributes, statistics = _start(record)
+            name, slm, attributes, statistics = _start(record)
             pending = 0
         elif record.kind in ("choice", "scored"):
             scores = record.scores()
@@ -64,12 +64,13 @@ def count(state: State, records: Iterable[Record]) -> State:
             else:
                 pending -= record.kind == "scored"
                 _add(statistics, scores, state.settings, record.where)
-    fixed = {name: value for name, value in state.settings.fixed.items() if name in attributes}
-    pinned = tuple(name for name in state.settings.pinned if name in attributes)
-    settings = replace(state.settings, fixed=fixed, pinned=pinned)
-    return replace(
-        state, slm=slm, attributes=attributes, settings=settings, statistics=statistics, pending=pending, seq=seq
-    )
+    settings = state.settings
+    if attributes is not state.attributes:
+        fixed = {key: value for key, value in settings.fixed.items() if key in attributes}
+        pinned = tuple(key for key in settings.pinned if key in attributes)
+        settings = replace(settings, fixed=fixed, pinned=pinned)
+    counted = replace(state, id=name, slm=slm, attributes=attributes, settings=settings)
+    return replace(counted, statistics=statistics, pending=pending, seq=seq)
 
 
 def rewards_of(scores: Iterable[PairScores], reduction: str, K: int) -> tuple[FloatArray, FloatArray]:
@@ -125,20 +126,21 @@ def settle(state: State, records: Iterable[Record], time: str) -> State:
     return replace(state, weights=weights, history=history, updated=time)
 
 
-def _start(record: Record) -> tuple[SLM | None, Attributes, Statistics]:
+def _start(record: Record) -> tuple[str, SLM | None, Attributes, Statistics]:
     try:
         told = record.value
         if not isinstance(told, Mapping) or not isinstance(schema := told.get("schema"), int):
             raise UsageError("at $.start.schema: expected a whole number")
         check_schema(schema)
+        name = str(told.get("profile"))
         slm, attributes = read_made_with(told, "$.start")
         if told.get("statistics") is None:
-            return slm, attributes, Statistics(tuple(attributes))
+            return name, slm, attributes, Statistics(tuple(attributes))
         statistics = read_statistics(told, attributes, "$.start")
     except (UsageError, ProfileVersionError) as error:
         kind = ProfileVersionError if isinstance(error, ProfileVersionError) else ProfileCorruptError
         raise kind(f"{record.where}: {error}") from error
-    return slm, attributes, statistics
+    return name, slm, attributes, statistics
 
 
 def _weights(settings: Settings, learned: Estimate, n: float) -> dict[str, Weight]:
