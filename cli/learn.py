@@ -231,13 +231,14 @@ def _work(
 
     cancel = CancelToken()
     scores: list[PairScores] = []
-    counts = {"pairs": len(pairs), "new": -_known(profile), "ties": 0, "unscored": 0}
+    counts = {"pairs": len(pairs), "new": -_known(profile), "ties": 0, "unscored": 0, "computed": 0}
     done, why = 0, ""
     work = score_pairs(scorer, pairs, cancel) if wanted.dry_run else learn(scorer, profile, pairs, cancel)
     with cancel_on_interrupt(cancel), Progress(len(pairs), screen) as progress:
         for scored in work:
             done += 1
             counts["ties"] += scored.pair.tie
+            counts["computed"] += scored.computed
             if scored.scores:
                 scores.append(scored.scores)
             elif scored.why:
@@ -300,7 +301,7 @@ def _show(profile: Profile, scores: list[PairScores], counts: dict[str, int], wa
     if not found:
         typer.echo("no weights: there is no choice that prefers one answer")
         return
-    typer.echo(f"\nStrongest weights ({estimation['estimator']}, {estimation['reduction']}):")
+    typer.echo(f"\nStrongest weights ({estimation['estimator']}, {estimation['reduction']} over tokens):")
     for line in strongest_lines(weights, _STRONGEST, color=stdout_color()):
         typer.echo(line)
     typer.echo(f"\nLeave-one-out accuracy: of {counted(found['pairs'], 'choice')}, each predicted by the others")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drift_edge.errors import DriftError, UsageError
+from drift_edge.errors import DriftError, ProfileCorruptError, ProfileVersionError, UsageError
 
 from .which import AsJson, Name, ProfileFlag, existing, fresh, profile_name
 
@@ -23,7 +24,7 @@ _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def set_weights(
     weights: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=NUMBER...]", help="Weights by hand; NAME= goes back to what is learned."),
+        typer.Argument(metavar="NAME=NUMBER...", help="Weights by hand; NAME= goes back to what is learned."),
     ] = None,
     profile: ProfileFlag = None,
     estimator: Annotated[str | None, typer.Option(help="How weights are made of the choices.")] = None,
@@ -52,7 +53,7 @@ def set_weights(
     }
     options = {name: value for name, value in options.items() if value is not None}
     if half_life is not None:
-        options["half_life"] = half_life or None
+        options["half_life"] = half_life
     if not weights and not options:
         raise UsageError("nothing to set; as in: drift-edge profile set concise=0.8 --beta 0.4")
     values = dict(_pairs(weights or ()))
@@ -61,31 +62,35 @@ def set_weights(
         found.attributes.require(name)
     changes = [found.configure(**options)] if options else []
     changes += [found.set(name, value) for name, value in values.items()]
-    told(found, changes, as_json)
+    told(found, changes, as_json, ", ".join(f"{name} {value}" for name, value in options.items()))
 
 
 def pin(attributes: _Attributes, profile: ProfileFlag = None, as_json: AsJson = False) -> None:
     """Keep attributes among the active, however small their weight."""
     found = fresh(profile)
-    told(found, [found.pin(*attributes)], as_json)
+    change = found.pin(*attributes)
+    told(found, [change], as_json, _listed("pinned", found.settings.pinned))
 
 
 def unpin(attributes: _Attributes, profile: ProfileFlag = None, as_json: AsJson = False) -> None:
     """Let pinned attributes be active by their weight again."""
     found = fresh(profile)
-    told(found, [found.unpin(*attributes)], as_json)
+    change = found.unpin(*attributes)
+    told(found, [change], as_json, _listed("pinned", found.settings.pinned))
 
 
 def block(attributes: _Attributes, profile: ProfileFlag = None, as_json: AsJson = False) -> None:
     """Keep attributes out of answers, whatever is learned of them."""
     found = fresh(profile)
-    told(found, [found.block(*attributes)], as_json)
+    change = found.block(*attributes)
+    told(found, [change], as_json, _listed("blocked", found.settings.blocked))
 
 
 def allow(attributes: _Attributes, profile: ProfileFlag = None, as_json: AsJson = False) -> None:
     """Let blocked attributes take part in answers again."""
     found = fresh(profile)
-    told(found, [found.allow(*attributes)], as_json)
+    change = found.allow(*attributes)
+    told(found, [change], as_json, _listed("blocked", found.settings.blocked))
 
 
 def forget(
@@ -142,7 +147,7 @@ def load(
     """Bring in a profile that `export` wrote."""
     from drift_edge.profile import Profile
 
-    found = Profile.load_export(file, profile_name(profile), replace=replace)
+    found = Profile.import_from(file, profile_name(profile), replace=replace)
     told(found, [], as_json)
 
 
@@ -156,29 +161,35 @@ def restore(name: Name = None, profile: ProfileFlag = None, as_json: AsJson = Fa
     damaged = Profile.restore(given)
     found = Profile.open(given)
     if as_json:
-        Screen().json({"path": str(found.path), "damaged": str(damaged), "pairs": found.n})
-    else:
-        typer.echo(f"{found.path} is restored; the damaged file is {damaged}")
-        told(found, [], as_json)
+        Screen().json({"path": str(found.path), "damaged": damaged and str(damaged), "pairs": found.n})
+        return
+    told(found, [], as_json)
+    if damaged:
+        typer.echo(f"the damaged file is kept as {damaged}")
 
 
 def delete(name: Name = None, profile: ProfileFlag = None, yes: _Yes = False, as_json: AsJson = False) -> None:
     """Erase a profile: its file, backup and journal, and what the cache of scores knows of its choices."""
+    from drift_edge.profile import profile_path
+    from drift_edge.profile_store import Store
     from drift_edge.storage import folders
 
     from .charts import counted
     from .render import Screen
 
-    found = existing(name, profile)
-    _confirm(f"Erase {found.path} with {counted(found.n + found.ties + found.pending, 'choice')}?", yes)
-    ids = [choice.id for choice in found.choices()]
-    erased = [str(path) for path in found.delete()]
-    scores = 0
-    if ids and folders().rewards.exists():
-        from drift_edge.reward_cache import RewardCache
-
-        with RewardCache(folders().rewards) as cache:
-            scores = cache.forget(ids)
+    try:
+        found = existing(name, profile)
+        held = f"with {counted(found.n + found.ties + found.pending, 'choice')}"
+    except (ProfileCorruptError, ProfileVersionError):
+        held = "which cannot be read"
+    store = Store(profile_path(profile_name(name, profile)))
+    _confirm(f"Erase {store.path}, {held}?", yes)
+    try:
+        ids = list(store.journal.known())
+    except (ProfileCorruptError, OSError):
+        ids = []
+    erased = [str(path) for path in store.erase()]
+    scores = _erase_scores(ids) if folders().rewards.exists() else 0
     if as_json:
         Screen().json({"erased": erased, "cached_scores": scores})
         return
@@ -186,6 +197,16 @@ def delete(name: Name = None, profile: ProfileFlag = None, yes: _Yes = False, as
         typer.echo(f"erased {path}")
     if scores:
         typer.echo(f"erased {counted(scores, 'score')} in {folders().rewards}")
+    elif not ids and folders().rewards.exists():
+        typer.echo(f"{folders().rewards} may have scores of choices that were not kept; it can be deleted at any time")
+
+
+def _erase_scores(ids: list[str]) -> int:
+    from drift_edge.reward_cache import RewardCache
+    from drift_edge.storage import folders
+
+    with RewardCache(folders().rewards) as cache:
+        return cache.forget(ids)
 
 
 def moves(changes: list[Change], most: int = _MOVES) -> list[str]:
@@ -201,28 +222,33 @@ def moves(changes: list[Change], most: int = _MOVES) -> list[str]:
     return moved[:most] + ([f"and {len(moved) - most} more"] if len(moved) > most else [])
 
 
-def told(profile: Profile, changes: list[Change], as_json: bool) -> None:
-    """Say what changed: in one line, or as a JSON object."""
+def told(profile: Profile, changes: list[Change], as_json: bool, first: str = "") -> None:
+    """Say what changed: `first` and the largest moves on one line each, or all as a JSON object."""
     from .profile_show import summary
     from .render import Screen
 
+    ids = [one for change in changes for one in change.ids]
     if as_json:
-        ids = [one for change in changes for one in change.ids]
-        before = changes[0].before if changes else {}
-        Screen().json({"path": str(profile.path), "ids": ids, "before": dict(before), "after": _weights(profile)})
+        Screen().json(
+            {
+                "path": str(profile.path),
+                "ids": ids,
+                "before": dict(changes[0].before) if changes else {},
+                "after": {name: weight.weight for name, weight in profile.table().items()},
+                "active": list(profile.weights()),
+            }
+        )
         return
-    moved = moves(changes)
-    for change in changes:
-        for one in change.ids:
-            typer.echo(f"forgot {one}")
-    typer.echo(", ".join(moved) if moved else "no weight changed" if changes else summary(profile))
+    lines = [first, *(f"forgot {one}" for one in ids), ", ".join(moves(changes))]
+    lines = [line for line in lines if line]
+    typer.echo("\n".join(lines or ["no weight changed" if changes else summary(profile)]))
 
 
-def _weights(profile: Profile) -> dict[str, float]:
-    return {name: weight.weight for name, weight in profile.table().items()}
+def _listed(what: str, names: Sequence[str]) -> str:
+    return f"{what}: {', '.join(names) or 'none'}"
 
 
-def _pairs(texts: list[str] | tuple[()]) -> list[tuple[str, float | None]]:
+def _pairs(texts: Sequence[str]) -> list[tuple[str, float | None]]:
     found: list[tuple[str, float | None]] = []
     for text in texts:
         name, equals, number = (piece.strip() for piece in text.partition("="))

@@ -48,7 +48,8 @@ def show(name: Name = None, profile: ProfileFlag = None, everything: _ALL = Fals
 
     found = existing(name, profile, default_may_lack=True)
     if as_json:
-        Screen().json(found.to_dict())
+        facts = {name: value for name, value in found.to_dict().items() if name not in ("statistics", "history")}
+        Screen().json({"path": str(found.path), "pairs": found.n, "ties": found.ties, **facts})
         return
     typer.echo(summary(found))
     rows = weight_rows(found)
@@ -65,7 +66,7 @@ def show(name: Name = None, profile: ProfileFlag = None, everything: _ALL = Fals
 
 def explain(
     attributes: Annotated[
-        list[str] | None, typer.Argument(metavar="[ATTRIBUTE...]", help="These alone.  [default: the active ones]")
+        list[str] | None, typer.Argument(metavar="ATTRIBUTE...", help="These alone.  [default: the active ones]")
     ] = None,
     profile: ProfileFlag = None,
     pairs: Annotated[int, typer.Option(min=0, help="How many choices to show for each.")] = 2,
@@ -95,7 +96,8 @@ def explain(
     listed = list(facts) if everything else list(dict.fromkeys([*list(facts)[:_STRONGEST], *named]))
     listed = named if attributes else listed
     columns = max(map(len, listed))
-    typer.echo(f"\n{'':<{columns}}  {'W':>9}  {'L':>9}  {'W-L':>9}  {'weight':>7}")
+    typer.echo("\nmean over the choices, in nats:")
+    typer.echo(f"{'':<{columns}}  {'W':>9}  {'L':>9}  {'W-L':>9}  {'weight':>7}")
     for name in listed:
         fact = facts[name]
         numbers = "  ".join(f"{signed(fact[key]):>9}" for key in ("W", "L", "preference"))
@@ -189,7 +191,7 @@ def summary(profile: Profile) -> str:
     if profile.pending:
         more.append(f"{profile.pending} not scored yet")
     facts = f" ({', '.join(more)})" if more else ""
-    how = f"{settings.estimator} on {settings.reduction}, beta {settings.beta:g}"
+    how = f"{settings.estimator}, {settings.reduction} over tokens, beta {settings.beta:g}"
     by = f", scored by {profile.slm.name}" if profile.slm else ""
     return f"{profile.path}: {counted(profile.n, 'choice')}{facts}\n{how}{by}"
 

@@ -12,6 +12,8 @@ from drift_edge.errors import ProfileError
 from .which import AsJson, Name, ProfileFlag, existing
 
 if TYPE_CHECKING:
+    from drift_edge.rewards import PairScores
+
     from .config import Raw
 
 
@@ -69,25 +71,25 @@ def rebuild(
     if not found.settings.journal:
         raise ProfileError(f"{found.path}: keeps no choices (--no-journal), so there is nothing to score anew")
     pool = found.attributes if attributes is None else own_pool(settings) or Attributes.builtin()
-    pairs = {choice.id: choice.pair for choice in found.choices() if not choice.pair.tie}
-    scores = {}
+    pairs = [choice.pair for choice in found.choices() if not choice.pair.tie]
+    scores: dict[str, PairScores] = {}
     with (
         loaded_slm(settings, screen) as model,
         scorer_on(model, pool, settings, text_length, screen) as scorer,
     ):
         cancel = CancelToken()
+        done = 0
         with cancel_on_interrupt(cancel), Progress(len(pairs), screen) as progress:
-            for scored in score_pairs(scorer, pairs.values(), cancel):
-                if scored.scores is None:
-                    raise ProfileError(
-                        f"choice {scored.pair.id} cannot be scored: {scored.why}; or leave it out: "
-                        f"drift-edge profile forget {scored.pair.id}"
-                    )
-                scores[scored.pair.id] = scored.scores
+            for scored in score_pairs(scorer, pairs, cancel):
+                done += 1
+                if scored.scores:
+                    scores[scored.pair.id] = scored.scores
+                else:
+                    progress.note(f"choice {scored.pair.id} is not counted: {scored.why}")
                 progress.step(worked=scored.computed)
-        if len(scores) < len(pairs):
+        if done < len(pairs):
             screen.say(
-                f"stopped: {len(scores):,} of {len(pairs):,} choices are scored, the profile is as it was; "
+                f"stopped: {done:,} of {len(pairs):,} choices are scored, the profile is as it was; "
                 "the same command goes on from there"
             )
             raise typer.Exit(INTERRUPTED)

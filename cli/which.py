@@ -11,7 +11,7 @@ from drift_edge.errors import ProfileError, UsageError
 if TYPE_CHECKING:
     from drift_edge.profile import Profile
 
-Name = Annotated[str | None, typer.Argument(metavar="[NAME|PATH]", help="The profile.  [default: the settings']")]
+Name = Annotated[str | None, typer.Argument(metavar="NAME|PATH", help="The profile.  [default: the settings']")]
 ProfileFlag = Annotated[
     str | None, typer.Option("--profile", metavar="NAME|PATH", help="The profile.  [default: the settings']")
 ]
