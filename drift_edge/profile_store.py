@@ -133,7 +133,8 @@ class Store:
         """Have new records and the state that counts them on the disk. The lock must be held.
 
         The state is written beside the profile first, so that a full disk is found before anything has changed; then
-        come the records, and from there on the change is made: whoever reads it next catches up with them.
+        come the records, and from there on the change is made, even if the profile cannot be replaced now: whoever
+        reads it next catches up with them.
 
         Args:
             state: after the change.
@@ -145,13 +146,17 @@ class Store:
         """
         raw = state.to_json()
         staged = storage.stage(self.target, raw)
+        recorded = False
         try:
             if state.settings.journal and records:
                 (self.journal.rewrite if rewrite else self.journal.append)(records)
+                recorded = True
             storage.put(staged, self.target, backup=self.backup)
-        except BaseException:
-            staged.unlink(missing_ok=True)
-            raise
+        except BaseException as error:
+            with suppress(OSError):
+                staged.unlink(missing_ok=True)
+            if not (recorded and isinstance(error, OSError)):
+                raise
         self._seen = raw, state
         if not state.settings.journal:
             self.journal.path.unlink(missing_ok=True)
