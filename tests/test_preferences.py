@@ -235,6 +235,10 @@ def test_an_implied_prompt_is_whole_words(
         ({"prompt": "p", **ANSWERS, "tie": "no"}, "at $.tie: expected true or false, got 'no'"),
         ({"prompt": "p", "chosen": "a", "rejected": "a"}, "at $.rejected: the same text as chosen"),
         ({"prompt": "p", "chosen": "a\ud800", "rejected": "b"}, "at $.chosen: character 2 is not Unicode"),
+        (
+            {"prompt": [turn("system", "a"), USER], **ANSWERS, "system": "b"},
+            "at $.messages[1].role: a system message can only be the first",
+        ),
         ([1], "expected a JSON object, got an array"),
     ],
 )
@@ -327,7 +331,7 @@ def test_csv(delimiter: str, name: str, encoding: str, save: Save) -> None:
     text = io.StringIO()
     table = csv.writer(text, delimiter=delimiter)
     table.writerow([" Prompt", "chosen", "rejected", "user", "tie"])
-    table.writerow(["Is tea nice?", "Yes,\n;\tvery — ü.", 'No "way".', "ann", ""])
+    table.writerow(["Is tea nice?", "Yes,\r\n;\tvery — ü.", 'No "way".', "ann", ""])
     table.writerow(["p", "a", "b", "ann", "TRUE"])
     table.writerow(["p", "a"])
     table.writerow([])
@@ -847,12 +851,15 @@ def test_a_small_file_that_unpacks_to_a_large_one(save: Save, monkeypatch: pytes
 def test_rows_and_texts_beyond_all_measure(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preferences, "_MAX_REFUSED", 100)
     for line in (b"x\n", b"{}\n"):
-        with pytest.raises(PreferencesError, match="over 100 rows give no pair; the last of them, line 101: "):
+        with pytest.raises(PreferencesError, match=r"line 101: over 100 rows give no pair, this one because (not|at)"):
             read_pairs(save(line * 200), format="jsonl")
     monkeypatch.setattr(preferences, "_MAX_TOLD", 50_000)
     rows = [said(0, "b", 90, chosen=True, user_prompt="p" * 10_000), *(said(0, f"a{i}", 1) for i in range(10))]
-    with pytest.raises(PreferencesError, match="line 6: the pairs up to here repeat the same texts so often"):
+    with pytest.raises(PreferencesError, match="line 6: the pairs up to here repeat texts until"):
         read_pairs(save(rows))
+    monkeypatch.setattr(preferences, "_MAX_PAIRS", 2)
+    with pytest.raises(PreferencesError, match="line 3: over 2 pairs; split the file"):
+        read_pairs(save([{"prompt": "p", "chosen": "a", "rejected": f"b{i}"} for i in range(9)]))
 
 
 @pytest.mark.parametrize("form", EXAMPLES)

@@ -36,6 +36,7 @@ _SIGNS = {
     "perspective": ("prompt", "win", "lose"),
     "jsonl": ("chosen", "rejected"),
 }
+_MAX_PAIRS = 300_000  # all of hh-rlhf are 170,000
 _MAX_REFUSED = 100_000
 _MAX_TOLD = 8 * MAX_FILE  # characters of all pairs together: an answer can stand in many pairs
 _SNIFFED = 100  # rows
@@ -132,23 +133,24 @@ def _is_table(path: Path) -> bool:
 
 
 def _bounded(outcomes: Iterator[Outcome], path: Path) -> Iterator[Outcome]:
-    refused = told = 0
+    pairs = refused = told = 0
     for outcome in outcomes:
         pair = outcome.pair
         if pair is None:
             refused += 1
         else:
+            pairs += 1
             told += sum(len(m["content"]) for m in pair.messages) + len(pair.chosen) + len(pair.rejected)
         if refused > _MAX_REFUSED:
-            raise PreferencesError(
-                f"{path}: over {_MAX_REFUSED:,} rows give no pair; the last of them, {outcome.where}: {outcome.why}"
-            )
-        if told > _MAX_TOLD:
-            raise PreferencesError(
-                f"{path}: {outcome.where}: the pairs up to here repeat the same texts so often that they have "
-                f"over {_MAX_TOLD >> 20:,} Mi characters; split the file"
-            )
-        yield outcome
+            why = f"over {_MAX_REFUSED:,} rows give no pair, this one because {outcome.why}"
+        elif pairs > _MAX_PAIRS:
+            why = f"over {_MAX_PAIRS:,} pairs; split the file"
+        elif told > _MAX_TOLD:
+            why = f"the pairs up to here repeat texts until they have over {_MAX_TOLD >> 20:,} Mi characters"
+        else:
+            yield outcome
+            continue
+        raise PreferencesError(f"{path}: {outcome.where}: {why}")
 
 
 def _sniff(first: list[Row | Outcome], path: Path, *, table: bool) -> str:

@@ -95,7 +95,7 @@ def _history(chat: Mapping[str, object], messages: _Tree, last: object) -> tuple
         history.append({"role": str(role), "content": content})
         last = message.get("parentId")
     system = _objects(chat, "params").get("system")
-    if isinstance(system, str) and system.strip() and (not history or history[-1]["role"] != "system"):
+    if isinstance(system, str) and system.strip():
         history.append({"role": "system", "content": system})
     return tuple(reversed(history))
 

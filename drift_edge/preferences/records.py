@@ -48,7 +48,7 @@ def jsonl(row: Row) -> Iterator[Outcome]:
     data = row.data
     head, chosen, rejected = _sides(data)
     system = data.get("system")
-    if isinstance(system, str) and system.strip() and (not head or head[0]["role"] != "system"):
+    if isinstance(system, str) and system.strip():
         head = [{"role": "system", "content": check_text(system, "system")}, *head]
     yield _outcome(row, data.get("user", data.get("user_id")), head, chosen, rejected, tie=data.get("tie", False))
 

@@ -70,7 +70,7 @@ def read_rows(path: Path, *, table: bool) -> Iterator[Row | Outcome]:
             head = stream.peek(_HEAD)[:_HEAD]
             encoding = json.detect_encoding(head)
             # A byte that is not UTF-8 becomes half a surrogate pair: it spoils the field it is in, and no other.
-            text = io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline="")
+            text = io.TextIOWrapper(stream, encoding, errors="surrogateescape")
             array = not table and head.decode(encoding, "ignore").lstrip().startswith("[")
             rows = _table_rows if table else _array_rows if array else _line_rows
             for where, found in rows(text, path):
@@ -159,7 +159,7 @@ def _lines(text: io.TextIOWrapper, path: Path) -> Iterator[tuple[int, str | None
         total += len(piece)
         if total > MAX_FILE:
             raise PreferencesError(f"{path}: may have at most {MAX_FILE >> 20} Mi characters (unpacked); split it")
-        if piece.endswith(("\n", "\r")) or len(piece) <= MAX_LINE:
+        if piece.endswith("\n") or len(piece) <= MAX_LINE:
             yield number, None if long else piece
             number, long = number + 1, False
         else:
