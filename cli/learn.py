@@ -212,9 +212,9 @@ def _read(wanted: Wanted, screen: Screen) -> list[PairFile]:
         whose = f" of {wanted.user}" if wanted.user else ""
         screen.say(f"{path}: {counted(len(file.pairs), 'pair')}{whose} ({file.format})", "dim")
         for skipped in file.skipped[:_SHOWN]:
-            screen.note(f"{path}: {skipped.where} skipped: {skipped.why}")
+            screen.note(f"{path.name}: {skipped.where} skipped: {skipped.why}")
         if len(file.skipped) > _SHOWN:
-            screen.note(f"{path}: {counted(len(file.skipped), 'row')} skipped in all; --strict stops at the first")
+            screen.note(f"{path.name}: {counted(len(file.skipped), 'row')} skipped in all; --strict stops at the first")
     return read
 
 
