@@ -22,7 +22,7 @@ from drift_edge.weights import check_active, select_active
 ESTIMATORS: Mapping[str, str] = {
     "closed-form": "the paper's: p = sum d / |sum d| (Eq. 12)",
     "whitened": "what all attributes have in common divided out: p ∝ (C + λI)⁻¹ d, C = mean of d dᵀ",
-    "standardised": "each attribute's mean lead by its mean square",
+    "standardised": "closed-form, each attribute's rewards brought to the same size",
     "shrunken": "closed-form, each mean lead cut by a multiple of its standard error; weak weights become 0",
     "ridge-bt": "Bradley-Terry: logistic regression on the leads, with a ridge",
     "absolute": "the paper's baseline (Figure 5): logistic regression on labels, chosen 1 and rejected 0",
@@ -31,7 +31,7 @@ PAIR_ESTIMATORS = frozenset({"ridge-bt", "absolute"})
 
 #: How much each estimator is held back; the others have nothing to set.
 #: whitened: λ in units of trace(C) / K. shrunken: standard errors cut. ridge-bt, absolute: ridge, rewards at unit rms.
-REGULARISATION: Mapping[str, float] = {"whitened": 0.1, "shrunken": 1.0, "ridge-bt": 10.0, "absolute": 10.0}
+REGULARISATION: Mapping[str, float] = {"whitened": 1.0, "shrunken": 1.0, "ridge-bt": 10.0, "absolute": 10.0}
 
 _NEEDS_TWO = frozenset({"standardised", "shrunken"})
 _EMPTY = "there is no pair yet"
@@ -78,8 +78,10 @@ def estimate(
 ) -> Estimate:
     """Weights from running statistics alone.
 
-    The standard errors take what multiplies the mean lead as given, so that p = v / |v|, v = T m: with S the
-    covariance of d and J = (I - p p^T) / |v|, they are the roots of the diagonal of J T S T^T J^T / n (delta method).
+    The standard errors are those of p = v / |v| by the delta method, from the covariance S of the mean lead m: the
+    roots of the diagonal of J T S T^T J^T, v = T m, J = (I - p p^T) / |v|. T is taken as given, which is exact for the
+    paper's estimator and errs a little upwards for `standardised`; `shrunken` has the errors of what it cuts. Whitening
+    is a ridge regression of the constant 1 on d_j, so there S is scaled by its mean squared residual.
 
     Args:
         statistics: of the pairs.
@@ -100,15 +102,16 @@ def estimate(
         return _zero(names, estimator, _EQUAL)
     if estimator in _NEEDS_TWO and statistics.pairs < 2:
         return _zero(names, estimator, f"the estimator {estimator!r} needs 2 pairs or more, there is 1")
-    T = np.eye(len(m))
+    K = len(m)
+    S = (C - np.outer(m, m)) / max(n - 1, 1)  # of the mean of d
     if estimator == "whitened":
-        T = np.linalg.inv(C + strength * np.trace(C) / len(m) * T)
+        T = np.linalg.inv(C + strength * np.trace(C) / K * np.eye(K))
         v = T @ m
+        S = S * (1 - 2 * m @ v + v @ C @ v)
     else:
+        T = np.diag(_inverse(np.sqrt(np.diag(C)))) if estimator == "standardised" else np.eye(K)
         v = _by_attribute(estimator, n, m, np.diag(C), strength)
-        if estimator == "standardised":
-            T = np.diag(_inverse(np.diag(C)))
-    covariance = T @ (C - np.outer(m, m)) @ T.T / (n - 1) if n > 1 else None
+    covariance = T @ S @ T.T if n > 1 else None
     why_zero = "no attribute leads by more than chance" if estimator == "shrunken" else _CANCEL
     return _on_sphere(names, v, covariance, estimator, why_zero)
 
@@ -236,7 +239,7 @@ def _inverse(x: FloatArray) -> FloatArray:
 def _by_attribute(estimator: str, n: float, m: FloatArray, squares: FloatArray, strength: float) -> FloatArray:
     """A direction made attribute by attribute from n, the mean of d and the mean of d^2: (…, K) each."""
     if estimator == "standardised":
-        return m * _inverse(squares)
+        return m * _inverse(np.sqrt(squares))
     if estimator == "shrunken":
         error = np.sqrt(np.maximum(squares - m**2, 0) / max(n - 1, 1))
         return np.sign(m) * np.maximum(np.abs(m) - strength * error, 0)

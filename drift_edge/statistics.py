@@ -8,7 +8,6 @@ plain doubles, taking one answer of 500 nats out of six moved whitened weights b
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +16,8 @@ import numpy.typing as npt
 from drift_edge.errors import UsageError
 from drift_edge.rewards import FloatArray
 
-MAX_REWARD = 1e9  # nats; its square, summed over all pairs a person can make, is still far from infinity
+MAX_REWARD = 1e9  # nats
+_MAX_SUM = 1e40  # more than any number of pairs can come to; its square is still far from infinity
 _SUMS = ("sum_w", "sum_d", "sum_dd")
 
 
@@ -218,6 +218,9 @@ class Statistics:
                     sums[key][rows, columns] = sums[key][columns, rows] = _numbers(parts.get(part), len(rows), place)
                 else:
                     sums[key] = _numbers(parts.get(part), K, place)
+        least, *_, most = np.linalg.eigvalsh(statistics.sum_dd) if K > 1 else statistics.sum_dd[0, [0, 0]]
+        if least < -1e-9 * abs(most):
+            raise UsageError(f"at {at}.sum_dd: expected a sum of d d^T, found a negative eigenvalue, {least:g}")
         return statistics
 
 
@@ -265,7 +268,7 @@ def _numbers(values: object, n: int, at: str) -> FloatArray:
 
 
 def _number(value: object, at: str) -> float:
-    # Written so that NaN, and whole numbers past any double, fail the comparison too.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-        raise UsageError(f"at {at}: expected a finite number, got {value!r}")
+    # Written so that NaN fails the comparison too.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MAX_SUM:
+        raise UsageError(f"at {at}: expected a number within ±{_MAX_SUM:g}, got {value!r}")
     return float(value)
