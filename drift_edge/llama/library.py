@@ -83,6 +83,7 @@ def default_threads(model_bytes: int) -> int:
     return 1 if model_bytes < TINY_MODEL_BYTES else physical_cores()
 
 
+@cache
 def physical_cores() -> int:
     """Physical cores this process may use; logical ones where the system does not tell."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
