@@ -166,14 +166,14 @@ def leave_one_out(
         regularisation: instead of the estimator's `REGULARISATION`.
 
     Returns:
-        In [0, 1]; 0.5 for fewer than 2 pairs, of which nothing can be learned.
+        In [0, 1]; 0.5 where the other pairs are too few to learn anything from.
 
     Raises:
         UsageError: wrong shapes or numbers, unknown estimator, or a regularisation out of range.
     """
     W, L = check_rewards(W, L, np.shape(W)[-1] if np.ndim(W) else 0)
     strength = _strength(check_estimator(estimator), regularisation)
-    if len(W) < 2 or not (W - L).any():
+    if len(W) < 2 + (estimator in _NEEDS_TWO) or not (W - L).any():
         return 0.5
     return _share_right(_margins_without(W, L, estimator, strength))
 
@@ -371,10 +371,10 @@ def _fit(Z: FloatArray, penalised: FloatArray, ridge: float) -> _Fit:
         hessian = (rows.T * (chance * (1 - chance))) @ rows + np.diag(penalty)
         step = np.linalg.solve(hessian, downhill)
         gain, share = float(downhill @ step), 1.0
-        while (then := loss(beta + share * step)) > now - share * gain / 4 and share > 1e-12:
+        if gain <= 1e-12 * now:  # so near, a step squares the distance, while doubles hardly tell the sums apart
+            return _Fit(beta + step, Z, hessian)
+        while (then := loss(beta + share * step)) > now - share * gain / 4:
             share /= 2
-        if not then < now:  # as low as doubles can tell
-            return _Fit(beta, Z, hessian)
         beta, now = beta + share * step, then
 
 
