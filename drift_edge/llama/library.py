@@ -35,6 +35,7 @@ def start() -> Any:
         if line.strip("."):
             logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
 
+    logger.addHandler(logging.NullHandler())  # where an app has set up no logging, Python would print warnings itself
     lib.llama_log_set(log, ctypes.c_void_p(0))
     lib.llama_backend_init()
     return log
