@@ -293,21 +293,17 @@ def _margins_without(W: FloatArray, L: FloatArray, estimator: str, strength: flo
         # only scales d_j^T v, by 1 / (1 - u^T A^-1 u) > 0.
         eigenvalues, Q = np.linalg.eigh(D.T @ D)
         U = D @ Q
-        ridge = strength * _above_noise(eigenvalues.sum() - _row_dots(D, D), eigenvalues.sum()) / K
-        return _row_dots(U, (total @ Q - U) * _inverse(np.maximum(eigenvalues, 0) + ridge[:, None]))
-    squares = (D * D).sum(axis=0)
-    without = _above_noise(squares - D * D, squares) / (n - 1)
-    return _row_dots(D, _by_attribute(estimator, n - 1, (total - D) / (n - 1), without, strength))
+        own, whole = _row_dots(D, D), eigenvalues.sum()
+        inverse = _inverse(np.maximum(eigenvalues, 0) + strength / K * (whole - own)[:, None])
+        # Where all other pairs are 0, nothing but rounding is left to decide.
+        return np.where(whole - own > 1e-12 * whole, _row_dots(U, (total @ Q - U) * inverse), 0.0)
+    squares = np.maximum((D * D).sum(axis=0) - D * D, 0)
+    return _row_dots(D, _by_attribute(estimator, n - 1, (total - D) / (n - 1), squares / (n - 1), strength))
 
 
 def _row_dots(A: FloatArray, B: FloatArray) -> FloatArray:
     dots: FloatArray = np.einsum("jk,jk->j", A, B)
     return dots
-
-
-def _above_noise(rest: FloatArray, whole: FloatArray | float) -> FloatArray:
-    """A sum of squares with one term taken out again, 0 where nothing but rounding is left."""
-    return np.where(rest > 1e-12 * np.asarray(whole), rest, 0.0)
 
 
 # --- logistic regression ---------------------------------------------------------------------------------------------
