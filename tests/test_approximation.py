@@ -327,9 +327,10 @@ def test_what_no_other_pair_shows_predicts_nothing(estimator: str) -> None:
     D = np.zeros((4, 2))
     D[0, 0], D[1:, 1] = 0.1, 0.3
     assert leave_one_out(D, np.zeros((4, 2)), estimator) == pytest.approx((0.5 + 3) / 4)
-    D = np.zeros((4, 3))
-    D[0] = 0.1, 0.7, -0.3
-    assert leave_one_out(D, np.zeros((4, 3)), estimator) == 0.5
+    for seed in range(20):
+        D = np.zeros((6, 9))
+        D[seed % 6] = np.random.default_rng(seed).normal(size=9)
+        assert leave_one_out(D, np.zeros((6, 9)), estimator) == 0.5, seed
 
 
 @pytest.mark.parametrize(
