@@ -28,14 +28,9 @@ from drift_edge.approximation import (
     length_baseline,
 )
 from drift_edge.attributes import Attributes
-from drift_edge.llama.chat import ChatFormat
-from drift_edge.llama.model import Model
 from drift_edge.models import builtin_pair
 from drift_edge.models.nano.report import Progress, aligned
-from drift_edge.reward_cache import RewardCache
 from drift_edge.rewards import REDUCTIONS, FloatArray
-from drift_edge.scoring import Scorer
-from drift_edge.storage import folders
 from experiments.texts import Pairs, Persona, Texts, judged, measure
 
 KS = (10, 20, 50, 100)
@@ -234,16 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     began = time.monotonic()
     slm = options.slm or builtin_pair()[1]
-    with Model(slm) as model, RewardCache(folders().cache / "experiments.sqlite3") as cache:
-        with Scorer(model, ChatFormat(model), Attributes.builtin(), cache=cache) as scorer:
-            texts = measure(scorer, options.questions, options.seed, Progress(options.questions).tick)
-            counters = scorer.counters
-        fingerprint = model.fingerprint
-    print(
-        f"{slm.name} ({fingerprint}): {counters.scored:,} scores computed, {counters.cached:,} from the cache, "
-        f"{counters.tokens:,} tokens in {time.monotonic() - began:.0f} s",
-        file=sys.stderr,
-    )
+    texts, told = measure(slm, options.questions, options.seed)
+    print(f"{told} in {time.monotonic() - began:.0f} s", file=sys.stderr)
     tuning, report = (
         cases(texts, options.personas, options.draws, f"{kind} {options.seed}") for kind in ("tuning", "report")
     )
@@ -263,20 +250,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(rows), end="\n\n")
     print(f"best on the tuning personas: {best.estimator}, {best.reduction}")
     print(f"the library's own settings: {', '.join(f'{name} {value:g}' for name, value in REGULARISATION.items())}")
-    for told, achieved in verdicts(best):
-        print(f"  {'ok  ' if achieved else 'miss'}  {told}")
+    for aim, achieved in verdicts(best):
+        print(f"  {'ok  ' if achieved else 'miss'}  {aim}")
     print(f"{time.monotonic() - began:.0f} s in all", file=sys.stderr)
     if options.json:
         facts = {
-            "slm": slm.name,
-            "fingerprint": fingerprint,
+            "scored": told,
             "seed": options.seed,
             "personas": options.personas,
             "draws": options.draws,
             "questions": options.questions,
             "ks": KS,
             "best": {"estimator": best.estimator, "reduction": best.reduction},
-            "verdicts": [{"what": told, "ok": bool(achieved)} for told, achieved in verdicts(best)],
+            "verdicts": [{"what": aim, "ok": bool(achieved)} for aim, achieved in verdicts(best)],
             "rows": [row.to_dict() for row in rows],
         }
         options.json.write_text(json.dumps(facts, indent=1), encoding="utf-8")

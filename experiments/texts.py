@@ -6,22 +6,27 @@ Whether an answer shows an attribute is read from its text by rule (`corpus.read
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drift_edge.attributes import Attributes
+from drift_edge.llama.chat import ChatFormat
+from drift_edge.llama.model import Model
 from drift_edge.models.nano.corpus import EvalQuestion, heldout_questions, styles
 from drift_edge.models.nano.corpus.answers import Voice, plan, render
 from drift_edge.models.nano.corpus.reader import marker
 from drift_edge.models.nano.corpus.splits import draw_hash
 from drift_edge.models.nano.corpus.system import intensity
+from drift_edge.models.nano.report import Progress
 from drift_edge.preferences import PreferencePair
+from drift_edge.reward_cache import RewardCache
 from drift_edge.rewards import FloatArray
 from drift_edge.scoring import Scorer
+from drift_edge.storage import folders
 
 ANSWERS = 8  # to each question; an even number
 _NEUTRAL, _ONE = 0.1, 0.65  # shares of answers without a style and with one; the rest mix two
@@ -68,15 +73,29 @@ def write(n: int, seed: int) -> tuple[list[EvalQuestion], list[list[str]]]:
     return questions, answers
 
 
-def measure(scorer: Scorer, n: int, seed: int, tick: Callable[[float], None]) -> Texts:
-    """Write `n` questions with their answers, read and score them.
+def measure(slm: Path, n: int, seed: int) -> tuple[Texts, str]:
+    """Write `n` questions with their answers, read and score them; scores are kept in the cache folder.
 
     Args:
-        scorer: on the built-in sLM and attributes; with a cache, scores come from there.
+        slm: GGUF file of the sLM.
         n: how many questions.
         seed: of the texts.
-        tick: told 1 for every question.
+
+    Returns:
+        The texts, and a line on what was computed for them.
     """
+    with (
+        Model(slm) as model,
+        RewardCache(folders().cache / "experiments.sqlite3") as cache,
+        Scorer(model, ChatFormat(model), Attributes.builtin(), cache=cache) as scorer,
+    ):
+        texts, counters = _measure(scorer, n, seed), scorer.counters
+        told = f"{slm.name} ({model.fingerprint}): scores computed {counters.scored:,}, cached {counters.cached:,}"
+    return texts, told
+
+
+def _measure(scorer: Scorer, n: int, seed: int) -> Texts:
+    progress = Progress(n)
     questions, answers = write(n, seed)
     names = scorer.names
     K = len(names)
@@ -93,7 +112,7 @@ def measure(scorer: Scorer, n: int, seed: int, tick: Callable[[float], None]) ->
             scores = scorer.score(PreferencePair(x, row[a], row[a + 1]))
             texts.rewards[q, a], texts.rewards[q, a + 1] = scores.rewards()
             texts.tokens[q, a], texts.tokens[q, a + 1] = scores.n_chosen, scores.n_rejected
-        tick(1)
+        progress.tick(1)
     return texts
 
 
