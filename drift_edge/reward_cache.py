@@ -158,9 +158,7 @@ class RewardCache:
     def _move_aside(self) -> None:
         self.close()
         aside = self.path.with_name(f"{self.path.name}.damaged")
-        os.replace(self.path, aside)
-        for suffix in ("-wal", "-shm"):  # of the damaged file; they must not be applied to the new one
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        os.replace(self.path, aside)  # beside a new, empty file SQLite itself drops the log of the old one
         self.moved_aside = aside
 
 
