@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from drift_edge.events import Notice as Notice
     from drift_edge.events import Token as Token
     from drift_edge.logits_processor import DriftLogitsProcessor as DriftLogitsProcessor
+    from drift_edge.preferences import PreferencePair as PreferencePair
+    from drift_edge.profile import Profile as Profile
     from drift_edge.sampling import SamplerSettings as SamplerSettings
 
 __version__ = "0.1.0"
@@ -33,6 +35,8 @@ _HOME = {
     "DriftLogitsProcessor": "logits_processor",
     "Finish": "events",
     "Notice": "events",
+    "PreferencePair": "preferences",
+    "Profile": "profile",
     "SamplerSettings": "sampling",
     "Token": "events",
 }
@@ -47,6 +51,8 @@ __all__ = [
     "DriftLogitsProcessor",
     "Finish",
     "Notice",
+    "PreferencePair",
+    "Profile",
     "SamplerSettings",
     "Token",
     "__version__",

@@ -87,8 +87,13 @@ def make(
         make_tokenizer(tokenizer, TOKENIZER_DOCUMENTS["quick" if quick else "full"], seed)
     paths = []
     for shape, recipe in (QUICK if quick else FULL).items():
-        rates = {"matrix_rate": recipe.matrix_rate * rate, "other_rate": recipe.other_rate * rate}
-        recipe = replace(recipe, minutes=minutes[shape.name] or recipe.minutes, seed=seed, **rates)
+        recipe = replace(
+            recipe,
+            minutes=minutes[shape.name] or recipe.minutes,
+            seed=seed,
+            matrix_rate=recipe.matrix_rate * rate,
+            other_rate=recipe.other_rate * rate,
+        )
         _say(f"{shape.name}: up to {recipe.tokens / 1e6:.1f} M tokens or {recipe.minutes:g} minutes, seed {seed}")
         train(shape, recipe, folder, resume)
         paths.append(folder / file_name(shape.name))
