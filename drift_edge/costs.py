@@ -1,8 +1,8 @@
 """What was measured of a pair on this machine, and how many tokens are worth drafting.
 
 A decode's price depends on its rows of logits, and how it does differs from machine to machine: more rows cost next to
-nothing where memory is the bottleneck, and nearly in proportion where arithmetic is. So nothing is assumed: a shape that
-has not been seen yet counts as cheap as its neighbours allow, is tried, and then has its own price.
+nothing where memory is the bottleneck, and nearly in proportion where arithmetic is. So nothing is assumed: a shape not
+yet seen counts as cheap as its neighbours allow, is tried, and then has its own price.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import secrets
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ _PRIOR, _PRIOR_WEIGHT = 0.8, 4.0  # acceptance before anything is known, and how
 _KEEP = 0.95  # of the trials so far, with every block
 _ACCEPTANCES = (*KINDS, "plain")
 _MOST_BYTES = 1 << 16
+_MOST_AGE = 7 * 86_400.0  # seconds; prices taken in a busy hour are not believed for ever
 _logger = logging.getLogger(__name__)
 
 
@@ -158,7 +160,7 @@ class Costs:
 
     @classmethod
     def open(cls, folder: Path | None, *facts: object) -> Costs:
-        """What is remembered of a pair; of a file that is missing or damaged, nothing.
+        """What is remembered of a pair; of a file that is missing, damaged or a week old, nothing.
 
         Args:
             folder: the cache folder; None remembers nothing.
@@ -169,6 +171,8 @@ class Costs:
         key = hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
         file = folder / f"speculation-{key}.json"
         try:
+            if time.time() - file.stat().st_mtime > _MOST_AGE:
+                return cls(file=file)
             with file.open("rb") as opened:
                 data = json.loads(opened.read(_MOST_BYTES))
             acceptance = {name: Acceptance(*map(float, data["acceptance"][name])) for name in _ACCEPTANCES}
@@ -242,38 +246,39 @@ class Plan:
         """Whether the price of a step without a draft is known."""
         return self.costs.llm.known(1) and (not self.k or self.costs.slm.known(self.k + 1))
 
-    def choose(self, most: int, held: int) -> tuple[DraftKind, int]:
+    def choose(self, most: int, room: int, held: int) -> tuple[DraftKind, int]:
         """The draft that gives tokens soonest, and its length; 0 where none pays.
 
         Args:
-            most: tokens that may be drafted at all.
-            held: tokens in the LLM's cache.
+            most: tokens that the answer can still take behind the drafted ones' first; fewer are drafted then, but the
+                decodes keep their shape.
+            room: tokens that the contexts can take.
+            held: tokens that the longest sequence holds.
         """
-        most = min(most, MOST_DRAFTED)
         if self.fixed is not None:
-            g = min(self.fixed, most)
-            return min(self.kinds, key=lambda kind: self.seconds(kind, g)), max(g, 0)
-        best, best_seconds = (self.kinds[0], 0), WORTH * self.seconds(self.kinds[0], 0)
-        if not self.measured():
+            g = self.fixed if most > 0 and self.fixed < room else 0
+            return min(self.kinds, key=lambda kind: self.seconds(kind, g, most)), g
+        best, best_seconds = (self.kinds[0], 0), WORTH * self.seconds(self.kinds[0], 0, 0)
+        if not self.measured() or most < 1:
             return best
         for kind in self.kinds:
-            for g in range(1, most + 1):
+            for g in range(1, min(MOST_DRAFTED, room - 1) + 1):
                 if self.only_same and self.costs.same.get(shape_name(kind, self.k, g, held)) is False:
                     continue
-                seconds = self.seconds(kind, g)
+                seconds = self.seconds(kind, g, most)
                 if seconds < best_seconds:
                     best, best_seconds = (kind, g), seconds
         return best
 
-    def seconds(self, kind: DraftKind, g: int) -> float:
-        """Expected seconds a token with `g` drafted ones; 0 is without a draft."""
-        llm, slm, k = self.costs.llm.of, self.costs.slm.of, self.k
-        if g <= 0:
+    def seconds(self, kind: DraftKind, g: int, most: int) -> float:
+        """Expected seconds a token, up to `most` tokens being drafted for decodes of `g` + 1; 0 is without a draft."""
+        llm, slm, k, drafted = self.costs.llm.of, self.costs.slm.of, self.k, min(g, most)
+        if not g:
             return llm(1) + (slm(k + 1) if k else 0.0)
         if not k:
-            draft = g * slm(1)
+            draft = drafted * slm(1)
         elif kind == "steered":
-            draft = (g + 1) * slm(k + 1)
+            draft = (drafted + 1) * slm(k + 1)
         else:
-            draft = (g + 1) * slm(1) + slm(k * (g + 1))
-        return (draft + llm(g + 1)) / expected_tokens(self.acceptance(kind).rate(), g)
+            draft = (drafted + 1) * slm(1) + slm(k * (g + 1))
+        return (draft + llm(g + 1)) / expected_tokens(self.acceptance(kind).rate(), drafted)

@@ -408,7 +408,7 @@ class Drift:
         plan = Plan(self._costs(), k, request.kinds, request.drafted, only_same=auto and request.seeded)
         for kind in plan.kinds:
             plan.acceptance(kind).fade()
-        settled = auto and plan.measured() and not plan.choose(MOST_DRAFTED, 0)[1]
+        settled = auto and plan.measured() and not plan.choose(MOST_DRAFTED, self.settings.n_ctx, 0)[1]
         return None if settled else plan
 
     def _can_roll_back(self) -> bool:

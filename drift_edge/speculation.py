@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_edge import kernel
-from drift_edge.costs import DraftKind, Plan, shape_name
+from drift_edge.costs import KINDS, MOST_DRAFTED, DraftKind, Plan, shape_name
 from drift_edge.decoding import InStep
 from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.llama.context import Context, Logits
@@ -68,7 +68,7 @@ class Speculation(InStep):
         self.same = True
         self._choices: Counter[tuple[DraftKind, int]] = Counter()
         self._kind: DraftKind = plan.kinds[0]
-        self._g = 0
+        self._g = 0  # the decodes' shape, one position more
         self._slm, self._k, self._p_over_beta = slm, k, p_over_beta
         self._draws, self._plan, self._max_tokens = draws, plan, max_tokens
         self._prompt = len(llm.tokens[0])
@@ -79,6 +79,7 @@ class Speculation(InStep):
         self._H: Logits = np.empty((0, k + 1, n_vocab), np.float32)
         self._h = np.empty(n_vocab, np.float32)
         self._reconsider = 0
+        self._timed = False
 
     def rows(self) -> tuple[Logits, Logits | None]:
         """As `InStep.rows`."""
@@ -94,9 +95,9 @@ class Speculation(InStep):
         else:
             self._tell_acceptance(missed=self._at < len(self._ahead))
             self.settle()
-            self._choose()
-            if self._g:
-                self._decode_ahead(token)
+            n = self._choose()
+            if n:
+                self._decode_ahead(token, n)
             else:
                 self._step(token)
         self._choices[self._kind, self._g] += 1
@@ -121,138 +122,144 @@ class Speculation(InStep):
 
     # -- how many
 
-    def _choose(self) -> None:
-        position = self._draws.position
+    def _choose(self) -> int:
+        """Settles the kind of draft and the shape of the decodes; returns how many tokens to draft."""
+        position, plan, n_ctx = self._draws.position, self._plan, self.llm.n_ctx
+        self._timed = plan.fixed is None and position >= self._reconsider
         if position < self._reconsider:
-            return
-        # One more token is drawn from the last row, and the answer's last token is never appended.
-        most = min(self._max_tokens - position - 1, self._slm.room() - self._behind() - 1)
-        plan, held = self._plan, len(self.llm.tokens[0])
-        self._kind, self._g = plan.choose(most, held)
-        while self._g and not self._is_same(self._kind, self._g):
+            return 0
+        behind = len(self._appended) - self._slm.held()  # appended, but not to an sLM that does not steer
+        held = max(len(self.llm.tokens[0]), n_ctx - self._slm.room() + behind)
+        most = self._max_tokens - position - 1  # the token after the drafted ones is the answer's, too
+        self._kind, self._g = plan.choose(most, n_ctx - held, held)
+        while self._g and not self._is_same(self._kind, self._g, held):
             if not plan.only_same:
                 self.same = False
                 break
-            self._kind, self._g = plan.choose(most, held)
+            self._kind, self._g = plan.choose(most, n_ctx - held, held)
         if not self._g and plan.fixed is None and plan.measured():
             self._reconsider = position + _RECONSIDER
-
-    def _behind(self) -> int:
-        """Tokens appended that the sLM lacks; none where it steers."""
-        return len(self._appended) - self._slm.held()
+        return min(self._g, most)
 
     # -- one token
 
     def _step(self, token: int) -> None:
-        if self._plan.fixed is not None or self._plan.measured():
+        if not self._timed:
             super().append(token)
             return
-        start = perf_counter()
+        costs, start = self._plan.costs, perf_counter()
         self.llm.extend([token], [0])
         self.llm.logits()
-        self._plan.costs.add(self._plan.costs.llm, 1, perf_counter() - start)
+        costs.add(costs.llm, 1, perf_counter() - start)
         if self.steering is not None:
             start = perf_counter()
             self.steering.extend(token)
             self.steering.logits()
-            self._plan.costs.add(self._plan.costs.slm, self._k + 1, perf_counter() - start)
+            costs.add(costs.slm, self._k + 1, perf_counter() - start)
 
     # -- several
 
-    def _decode_ahead(self, token: int) -> None:
-        costs, g = self._plan.costs, self._g
-        if len(self._H) <= g:
-            self._H = np.empty((g + 1, self._k + 1, self.n_vocab), np.float32)
-        ahead = self._draft(token, g)
+    def _decode_ahead(self, token: int, n: int) -> None:
+        costs, rows = self._plan.costs, self._g + 1
+        if len(self._H) < rows:
+            self._H = np.empty((rows, self._k + 1, self.n_vocab), np.float32)
+        ahead = self._draft(token, n)
+        # A short draft is filled up, since another number of rows could be computed in another way.
+        fed = [token, *ahead, *[token] * (rows - 1 - len(ahead))]
+        if self._k and self._kind == "base":
+            start = perf_counter()
+            self._slm.extend_attributes(fed, self._H[:rows, 1:])
+            costs.add(costs.slm, self._k * rows, perf_counter() - start)
         start = perf_counter()
-        self.llm.feed([(0, [token, *ahead])])
+        self.llm.feed([(0, fed)])
         self.llm.logits()
-        costs.add(costs.llm, len(ahead) + 1, perf_counter() - start)
+        costs.add(costs.llm, rows, perf_counter() - start)
         self._ahead, self._at, self._stored = ahead, 0, True
         self.drafted += len(ahead)
 
-    def _draft(self, token: int, g: int) -> list[int]:
-        """Up to `g` tokens to follow `token`; an end token or unusable logits end the draft."""
-        steered, ends, costs = self._kind == "steered", self.llm.model.end_ids, self._plan.costs
-        start, steps = perf_counter(), 0
-        behind = self._appended[self._slm.held() :]
-        drafted: list[int] = []
-        for i in range(g + 1):
-            last = drafted[-1] if drafted else token
-            if i == g and not self._k:
-                break  # the row after the last token would serve the target's steering term alone
-            if steered:
-                self._slm.extend(last)
-                self._H[i] = self._slm.logits()[:, : self.n_vocab]
-            else:
-                self._slm.extend_base([*behind, last])
-                self._H[i, 0] = self._slm.logits()[0, : self.n_vocab]
-                behind = []
-            steps += 1
-            if i == g:
-                break
-            drawn = self._drawn(self._H[i], steered)
-            if drawn is None or drawn in ends:
-                break
+    def _draft(self, token: int, n: int) -> list[int]:
+        """Up to `n` tokens to follow `token`; an end token or unusable logits end the draft."""
+        start, drafted, row = perf_counter(), [token], 0
+        self._draft_row(row, [*self._appended[self._slm.held() :], token])
+        while row < n and (drawn := self._drawn(self._H[row])) is not None and drawn not in self.llm.model.end_ids:
             drafted.append(drawn)
             self._draws.append(drawn)
-        self._draws.drop(len(drafted))
-        now = perf_counter()
-        costs.add(costs.slm, self._k + 1 if steered else 1, (now - start) / steps)
-        if self._k and not steered:
-            fed = [token, *drafted]
-            self._slm.extend_attributes(fed, self._H[: len(fed), 1:])
-            costs.add(costs.slm, self._k * len(fed), perf_counter() - now)
-        return drafted
+            if row + 1 == n and not self._k:
+                break  # the row after the last token would serve the steering term alone
+            row += 1
+            self._draft_row(row, [drawn])
+        self._draws.drop(len(drafted) - 1)
+        costs, rows = self._plan.costs, self._k + 1 if self._kind == "steered" else 1
+        costs.add(costs.slm, rows, (perf_counter() - start) / (row + 1))
+        return drafted[1:]
 
-    def _drawn(self, H: Logits, steered: bool) -> int | None:
+    def _draft_row(self, row: int, tokens: list[int]) -> None:
+        if self._kind == "steered":
+            self._slm.extend(tokens[0])
+            self._H[row] = self._slm.logits()[:, : self.n_vocab]
+        else:
+            self._slm.extend_base(tokens)
+            self._H[row, 0] = self._slm.logits()[0, : self.n_vocab]
+
+    def _drawn(self, H: Logits) -> int | None:
         """The draft's own draw; None where the sLM's logits cannot be used, which is the target's to say."""
         h = H[0]
         with suppress(DecodeError):
-            if steered:
-                with usable():
-                    kernel.fuse(self._h, H[0], H, self._p_over_beta)  # softmax(h_base + s_t)
+            if self._kind == "steered":
                 h = self._h
+                with usable():
+                    kernel.fuse(h, H[0], H, self._p_over_beta)  # h_base + s_t
             return self._draws.draw(h, H[0]).token
         return None
 
     # -- whether logits depend on the number of rows
 
-    def _is_same(self, kind: DraftKind, g: int) -> bool:
-        """Whether decodes of `g` + 1 positions give the bits that single ones give; tried once for each shape."""
-        costs = self._plan.costs
-        name = shape_name(kind, self._k, g, len(self.llm.tokens[0]))
-        if name not in costs.same:
+    def _is_same(self, kind: DraftKind, g: int, held: int) -> bool:
+        """Whether decodes of `g` + 1 positions give the bits of single ones; tried once for each shape and remembered.
+
+        The first and the last position are compared. Where they differ, a single row is computed in a way of its own,
+        and no other number of rows is tried.
+        """
+        same = self._plan.costs.same
+        name = shape_name(kind, self._k, g, held)
+        if name not in same:
             tokens = self.llm.tokens[0][-g - 1 :]
-            tokens = [*tokens, *[tokens[-1]] * (g + 1 - len(tokens))]
-            same = self._llm_is_same(tokens)
-            if same and self._k and kind == "base":
-                same = self._slm_is_same(tokens)
-            costs.same[name], costs.changed = same, True
+            tokens += [tokens[-1]] * (g + 1 - len(tokens))
+            lacking: tuple[DraftKind, ...] = () if self._llm_is_same(tokens) else KINDS
+            if not lacking and kind == "base" and self._k and not self._slm_is_same(tokens):
+                lacking = ("base",)
+            same[name] = True
+            same |= {shape_name(lack, self._k, n, held): False for lack in lacking for n in range(1, MOST_DRAFTED + 1)}
+            self._plan.costs.changed = True
             self.settle()
-        return costs.same[name]
+        return same[name]
 
     def _llm_is_same(self, tokens: Sequence[int]) -> bool:
-        held, rows = len(self.llm.tokens[0]), []
-        for token in tokens:
-            self.llm.extend([token], [0])
-            rows.append(self.llm.logits()[0].copy())
-        self.llm.truncate(0, held)
+        held, g = len(self.llm.tokens[0]), len(tokens) - 1
         self.llm.feed([(0, tokens)])
-        return _same_bits(np.array(rows), self.llm.logits())
+        rows = self.llm.logits().copy()
+
+        def single(at: int) -> bool:
+            self.llm.truncate(0, held + at)
+            self.llm.extend([tokens[at]], [0])
+            return _same_bits(self.llm.logits()[0], rows[at])
+
+        return single(g) and single(0)
 
     def _slm_is_same(self, tokens: Sequence[int]) -> bool:
-        held, n = self._slm.held(), self.n_vocab
-        singly, batched = np.empty((2, len(tokens), self._k + 1, n), np.float32)
-        for row, token in zip(singly, tokens, strict=True):
-            self._slm.extend(token)
-            row[:] = self._slm.logits()[:, :n]
-        self._slm.keep(held)
-        for row, token in zip(batched, tokens, strict=True):
+        held, g, n = self._slm.held(), len(tokens) - 1, self.n_vocab
+        rows = np.empty((g + 1, self._k + 1, n), np.float32)
+        for row, token in zip(rows, tokens, strict=True):
             self._slm.extend_base([token])
             row[0] = self._slm.logits()[0, :n]
-        self._slm.extend_attributes(tokens, batched[:, 1:])
-        return _same_bits(singly, batched)
+        self._slm.extend_attributes(tokens, rows[:, 1:])
+
+        def single(at: int) -> bool:
+            self._slm.keep(held + at)
+            self._slm.extend(tokens[at])
+            return _same_bits(self._slm.logits()[:, :n], rows[at])
+
+        return single(g) and single(0)
 
 
 def _same_bits(a: Logits, b: Logits) -> bool:

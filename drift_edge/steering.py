@@ -111,8 +111,10 @@ class Steering:
         self.context.extend([token] * len(self._rows), self._rows)
 
     def extend_base(self, tokens: Sequence[int]) -> None:
-        """Append tokens to the base sequence alone, in one decode; `logits()` has the row after the last."""
-        self.context.feed([(BASE, tokens)], [1])
+        """Append tokens to the base sequence alone; `logits()` has the row after the last."""
+        n = self.context.n_batch
+        for at in range(0, len(tokens), n):
+            self.context.feed([(BASE, tokens[at : at + n])], [int(at + n >= len(tokens))])
 
     def extend_attributes(self, tokens: Sequence[int], out: Logits) -> None:
         """Append tokens to every attribute's sequence, in as few decodes as rows allow.
