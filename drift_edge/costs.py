@@ -15,6 +15,7 @@ import os
 import secrets
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_low
@@ -202,7 +203,8 @@ class Costs:
             os.replace(beside, self.file)
             self.changed = False
         except OSError as error:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
             _logger.warning("%s: cannot be written: %s", self.file, error)
 
     def add(self, prices: Prices, rows: int, seconds: float) -> None:

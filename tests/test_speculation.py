@@ -22,7 +22,6 @@ from drift_edge import Answer, CancelToken, Drift, Finish, Notice, SamplerSettin
 from drift_edge.costs import KINDS, MOST_DRAFTED, Costs, DraftKind, Plan
 from drift_edge.decoding import Decoder, Generation, InStep
 from drift_edge.errors import UsageError
-from drift_edge.llama.model import Model
 from drift_edge.sampling import Draws
 from drift_edge.speculation import Speculation
 from drift_edge.steering import Steering
@@ -41,7 +40,7 @@ TOPICS = (
 )  # fmt: skip
 PROMPTS = [form.format(topic) for topic in TOPICS for form in FORMS]
 CELLS = list(product((0.0, 0.7, 1.2), (0.9, 1.0), range(1, MOST_DRAFTED + 1), KINDS))
-AHEAD: tuple[tuple[int, DraftKind], ...] = ((1, "base"), (3, "steered"), (4, "base"), (7, "steered"))
+AHEAD: tuple[tuple[int, DraftKind], ...] = ((1, "steered"), (3, "base"), (7, "steered"))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +109,7 @@ def check_cells(pair: tuple[Drift, Drift], prompts: Sequence[str], cells_each: i
 
 
 def test_same_seed_same_text(pair: tuple[Drift, Drift]) -> None:
-    check_cells(pair, PROMPTS[::14], 1)
+    check_cells(pair, PROMPTS[::20], 1)
 
 
 @pytest.mark.long
@@ -164,7 +163,7 @@ def test_a_change_of_mode_keeps_the_text(pair: tuple[Drift, Drift]) -> None:
 
 
 @pytest.mark.parametrize("ahead_by", AHEAD)
-@pytest.mark.parametrize("max_tokens", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("max_tokens", [1, 2, 5, 9])
 def test_limit(pair: tuple[Drift, Drift], max_tokens: int, ahead_by: tuple[int, DraftKind]) -> None:
     a, b = both(pair, ahead_by, max_tokens=max_tokens)
     assert (len(a.tokens), b.finish_reason) == (max_tokens, "length")
@@ -179,7 +178,7 @@ def test_end_of_turn(pair: tuple[Drift, Drift], ahead_by: tuple[int, DraftKind])
 @pytest.mark.parametrize("ahead_by", AHEAD)
 def test_stop_strings(pair: tuple[Drift, Drift], ahead_by: tuple[int, DraftKind]) -> None:
     text = pair[0].complete(question("How do you make tea?"), weights=WEIGHTS, beta=1.0, seed=3, max_tokens=40).text
-    for at in (5, 17, 30):
+    for at in (5, 24):
         a, _ = both(pair, ahead_by, max_tokens=40, stop=[text[at : at + 6]])
         assert a.finish_reason == "stop"
         assert len(a.text) <= at
@@ -201,22 +200,26 @@ def both(pair: tuple[Drift, Drift], ahead_by: tuple[int, DraftKind], **how: Any)
     return a, b
 
 
-def test_context_limit(builtin_files: tuple[Path, Path]) -> None:
-    messages = question("tea " * 60)
-    with Drift.load(*builtin_files, ctx_size=220) as plain, Drift.load(*builtin_files, ctx_size=220) as ahead:
-        for seed in range(4):
-            sampler = SamplerSettings(temperature=3, top_k=0, top_p=1, min_p=0)
-            for speculate, steer in ((7, "logits"), (3, "off")):
-                how: dict[str, Any] = {"weights": WEIGHTS, "sampler": sampler, "seed": seed, "max_tokens": 10_000}
-                a = plain.complete(messages, steer=steer, **how)  # type: ignore[arg-type]
-                b = ahead.complete(messages, steer=steer, speculate=speculate, **how)  # type: ignore[arg-type]
-                assert (a.tokens, a.finish_reason) == (b.tokens, b.finish_reason)
+@pytest.mark.parametrize("steer", ["logits", "off"])
+@pytest.mark.parametrize("ahead_by", AHEAD)
+def test_context_limit(tmp_path: Path, ahead_by: tuple[int, DraftKind], steer: Any) -> None:
+    """Models that never end fill the context to the same token, and drafts stop before it overflows."""
+    forever = {a: a for a in range(len(BPE))}
+    files = [tiny.write_script(tmp_path / f"{name}.gguf", BPE, forever) for name in ("llm", "slm")]
+    g, draft = ahead_by
+    how: dict[str, Any] = {"weights": {"concise": 1.0}, "steer": steer, "seed": 0, "max_tokens": 10_000}
+    with Drift.load(*files, ctx_size=160) as plain, Drift.load(*files, ctx_size=160) as ahead:
+        a = plain.complete(ASK, **how)
+        b = ahead.complete(ASK, speculate=g, draft=draft, **how)
+        assert (a.tokens, a.finish_reason) == (b.tokens, b.finish_reason)
+        assert caches(plain, steer == "logits") == caches(ahead, steer == "logits")[: 9 if steer == "logits" else 1]
         assert a.finish_reason == "length"
-        assert max(map(len, caches(plain))) > 212
+        assert max(map(len, caches(plain, steer == "logits"))) == 159
+        assert b.speculation.accepted > len(a.tokens) // 3
 
 
 @pytest.mark.parametrize("ahead_by", AHEAD)
-@pytest.mark.parametrize("n", [1, 2, 4, 6, 11])
+@pytest.mark.parametrize("n", [1, 2, 6])
 def test_cancelled_between_tokens(pair: tuple[Drift, Drift], n: int, ahead_by: tuple[int, DraftKind]) -> None:
     g, draft = ahead_by
     messages = question("How do you make tea?")
@@ -384,17 +387,20 @@ def test_auto_that_is_settled_on_nothing_costs_nothing(builtin_files: tuple[Path
 # -- models and arguments
 
 
-def test_a_model_that_cannot_roll_back(pair: tuple[Drift, Drift], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("which", ["llm", "slm"])
+def test_a_model_that_cannot_roll_back(which: str, pair: tuple[Drift, Drift], monkeypatch: pytest.MonkeyPatch) -> None:
     plain, ahead = pair
-    monkeypatch.setattr(Model, "can_roll_back", False)
+    monkeypatch.setattr(getattr(ahead.pair, which), "can_roll_back", False)
+    monkeypatch.setattr(ahead, "_told", set())
     for turn, kinds in enumerate((["no-speculation"], [])):
         events = list(ahead.chat(ASK, weights=WEIGHTS, seed=turn, max_tokens=9, speculate=3))
-        assert [e.kind for e in events if isinstance(e, Notice)] == kinds
+        notices = [e for e in events if isinstance(e, Notice)]
+        assert [notice.kind for notice in notices] == kinds
+        assert all(f"drift-nano-{which}-Q8_0.gguf is recurrent" in notice.text for notice in notices)
         assert isinstance(events[-1], Finish)
         answer = events[-1].answer
         assert answer.speculation.drafted == 0
         assert answer.tokens == plain.complete(ASK, weights=WEIGHTS, seed=turn, max_tokens=9).tokens
-    ahead._told.clear()
 
 
 def test_a_small_model_gone_wrong_cannot_spoil_a_plain_answer(tmp_path: Path) -> None:
@@ -430,7 +436,7 @@ class FakeContext:
     """Sequences whose next token depends on the last one by a table, and on the number of rows by a little."""
 
     n_ctx, n_batch, n_outputs = 64, 64, 64
-    model = SimpleNamespace(end_ids=frozenset(), piece=lambda token: b"x")
+    model = SimpleNamespace(end_ids=frozenset(), piece=lambda _: b"x")
 
     def __init__(self, tables: NDArray[np.float32], wobble: float) -> None:
         self.tables, self.wobble, self.n_seq = tables, wobble, len(tables)
@@ -480,9 +486,7 @@ def fake_answer(
     slm.prefill([0, 1], {str(i): [0, 1] for i in range(len(p))}, None)
     draws, decoder, out = Draws(decoder_of_6.sampler, settings, seed, [0, 1], n), decoder_of_6, Generation()
     steps = InStep(llm, slm if len(p) else None, 6) if plan is None else Speculation(llm, slm, p, 6, draws, plan, n)
-    for _ in decoder.generate(
-        steps, p, draws, max_tokens=n, stop=(), cancel=CancelToken(), measure=False, into=out
-    ):
+    for _ in decoder.generate(steps, p, draws, max_tokens=n, stop=(), cancel=CancelToken(), measure=False, into=out):
         pass
     return tuple(out.tokens), steps if isinstance(steps, Speculation) else None
 
@@ -504,11 +508,10 @@ def target(llm: Any, slm: Steering, p: NDArray[np.float64], settings: SamplerSet
     return probability
 
 
-@pytest.mark.parametrize("draft", KINDS)
-@pytest.mark.parametrize(("k", "g"), [(2, 2), (0, 2), (1, 1)])
-def test_the_distribution_is_the_targets(draft: DraftKind, k: int, g: int) -> None:
+@pytest.mark.parametrize(("k", "g", "draft"), [(2, 2, "steered"), (2, 1, "base"), (0, 2, "base")])
+def test_the_distribution_is_the_targets(k: int, g: int, draft: DraftKind) -> None:
     """Chi-square over all answers of three tokens; the seed decides which ones are seen."""
-    p, n = np.array([1.2, -0.7])[:k], 3_000
+    p, n = np.array([1.2, -0.7])[:k], 2_000
     settings = SamplerSettings(temperature=1.6, top_k=0, top_p=0.95 if k else 1.0, min_p=0)
     llm, slm = fakes(k, wobble=1e-4)
     plan = Plan(Costs(), k, (draft,), g)
@@ -555,12 +558,12 @@ def test_auto_with_a_seed_leaves_out_what_would_change_the_text() -> None:
     llm, slm = fakes(2, wobble=1e-3)
     for only_same in (True, False):
         costs = Costs()
-        plan = Plan(costs, 2, KINDS, None, only_same)
-        _, speculation = fake_answer(llm, slm, p, plan, 7, settings, n=40)
+        for rows in range(1, 17):  # the first drafts look as if they paid: more rows cost nothing more
+            for prices in (costs.llm, costs.slm):
+                costs.add(prices, rows, 1.0 if rows == 1 else 1.5)
+                costs.add(prices, rows, 1.0 if rows == 1 else 1.5)
+        _, speculation = fake_answer(llm, slm, p, Plan(costs, 2, KINDS, None, only_same), 7, settings, n=40)
         assert speculation is not None
-        if only_same:
-            assert speculation.drafted == 0
-            assert speculation.same
-            assert set(costs.same.values()) == {False}
-    # Without a seed to keep to, it drafts where that pays; here every price is the fake's, whatever it is.
-        assert speculation.same == (speculation.drafted == 0)
+        assert (speculation.drafted > 0) == (not only_same)
+        assert speculation.same == only_same
+        assert set(costs.same.values()) == {False}
