@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--json FILE]`: the kernel and the engine, in one run."""
+"""`python -m benchmarks [--quick] [--json FILE]`: the kernel, the engine and scoring, in one run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import engine, kernel
+from benchmarks import engine, kernel, scoring
 from drift_edge import __version__
 from drift_edge.kernel import active
 from drift_edge.llama import library
@@ -35,8 +35,11 @@ def main() -> None:
     kernel.show(kernel_rows)
     engine_rows = engine.run(quick=args.quick)
     engine.show(engine_rows)
+    scoring_rows = scoring.run(quick=args.quick)
+    scoring.show(scoring_rows)
     if args.json:
-        args.json.write_text(json.dumps({"machine": machine, "kernel": kernel_rows, "engine": engine_rows}, indent=1))
+        rows = {"kernel": kernel_rows, "engine": engine_rows, "scoring": scoring_rows}
+        args.json.write_text(json.dumps({"machine": machine, **rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import typer
 
 from drift_edge import __version__
 
-from . import attributes, chat, doctor, models
+from . import attributes, chat, doctor, learn, models, profile
 from .errors import GuardedGroup
 
 app = typer.Typer(
@@ -37,5 +37,7 @@ def drift_edge(
 
 app.command("chat")(chat.chat)
 app.command("doctor")(doctor.doctor)
+app.command("learn")(learn.learn)
+app.add_typer(profile.app, name="profile")
 app.add_typer(models.app, name="models")
 app.add_typer(attributes.app, name="attributes")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,9 +17,12 @@ from drift_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from drift_edge.attributes import Attributes
+    from drift_edge.profile import Profile
 
-    from .config import Raw, Settings
+    from .config import Found, Raw, Settings
     from .dialogue import Dialogue, Engine
+    from .learner import Learner
+    from .render import Screen
 
 BUILTIN = "nano"
 _MAX_STDIN = 16 << 20
@@ -55,11 +60,22 @@ def chat(
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
     llm: Annotated[Path | None, typer.Option(help="GGUF file of the LLM.")] = None,
     slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM, of the same family.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="A=0.8,B=-0.3|@FILE.json", help="Weights p of the attributes.")
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="What was learned of you steers.  [default: default]")
     ] = None,
-    beta: Annotated[float | None, typer.Option(help="Strength; smaller steers more.  [default: 0.5]")] = None,
-    active: Annotated[int | None, typer.Option(help="Most attributes that take part at once.  [default: 7]")] = None,
+    no_profile: Annotated[
+        bool, typer.Option("--no-profile", help="No profile steers, and nothing is learned.")
+    ] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="A=0.8,B=-0.3|@FILE.json", help="Weights p of the attributes, instead of the profile's."),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Strength; smaller steers more.  [default: the profile's, or 0.5]")
+    ] = None,
+    active: Annotated[
+        int | None, typer.Option(help="Most attributes that take part at once.  [default: the profile's, or 7]")
+    ] = None,
     steer: Annotated[
         Steer | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, or not at all.")
     ] = None,
@@ -94,6 +110,7 @@ def chat(
     flags: dict[str, object] = {
         "llm": llm,
         "slm": slm,
+        "profile": profile,
         "weights": weights,
         "beta": beta,
         "active": active,
@@ -123,6 +140,10 @@ def chat(
         for name, value in flags.items()
         if value is not None
     }
+    if no_profile:
+        if profile is not None:
+            raise UsageError("--profile and --no-profile exclude each other")
+        given = {**given, "profile": (None, "--no-profile")}
     run(pair, prompt, given, resume=resume, as_json=as_json, verbose=verbose)
 
 
@@ -141,9 +162,10 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
         DriftError: something is wrong with the input, or the engine fails.
         typer.Exit: 130, after Ctrl-C.
     """
+    from drift_edge.storage import folders
+
     from .config import SAVED, read_config, read_environment, read_saved, resolve
     from .dialogue import Dialogue
-    from .paths import folders
     from .render import Screen, is_terminal, show_log
     from .session import Autosave, latest, read_session
 
@@ -156,7 +178,7 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
         # Models given now are a pair; one of the session's would not go with them.
         names = [name for name in SAVED if name not in ("llm", "slm") or not {"llm", "slm"} & set(flags)]
         saved = read_saved(session.settings, str(path), names)
-    settings, pool = resolve(read_config(places.config_file), read_environment(), saved, flags)
+    settings, weights = resolve(read_config(places.config_file), read_environment(), saved, flags)
     one_shot = prompt is not None or not is_terminal(sys.stdin)
     if as_json and not one_shot:
         raise UsageError("--json is for one question: give it by -p or pipe it in")
@@ -164,14 +186,14 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
     if (settings.llm is None) != (settings.slm is None):
         have, lack = ("llm", "slm") if settings.llm else ("slm", "llm")
         raise UsageError(f"--{have} needs --{lack} too: two models of one family (the same file twice works as well)")
+    # One question with weights of its own asks nothing of the profile, which may be of other models or prompts.
+    wanted = not (one_shot and weights and weights[0])
+    profile, pool = open_profile(settings, weights, wanted=wanted)
     show_log(verbose)
     screen = Screen(settings.color, quiet=as_json)
     saver = Autosave(places.sessions if settings.save else None, screen.note)
-    if settings.llm is not None and is_terminal(sys.stderr):
-        screen.say(f"loading {settings.llm.name} and {settings.slm and settings.slm.name} ...", "dim")
-    engine = load_engine(settings, pool)
-    try:
-        dialogue = Dialogue(engine, settings, screen, saver, measure=as_json)
+    with loaded(settings, pool, screen) as engine, learning(profile, engine, settings, screen) as learner:
+        dialogue = Dialogue(engine, settings, screen, saver, learner, measure=as_json)
         if session and path:
             dialogue.session = session
             saver.go_on(path)
@@ -181,8 +203,64 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
             from .repl import converse
 
             converse(dialogue, places.history)
+
+
+def open_profile(settings: Settings, weights: Found | None, *, wanted: bool) -> tuple[Profile | None, Attributes]:
+    """The profile that `settings` name, and the pool; sets the person's own weights, which are of that pool.
+
+    Args:
+        settings: their weights are set.
+        weights: as `resolve` found them.
+        wanted: without, no profile is opened.
+
+    Raises:
+        ProfileError: the profile cannot be used, or was made with other attributes than named.
+        UsageError: the pool's file or a weight cannot be used.
+        WeightsError: a weights file cannot be used.
+    """
+    from drift_edge.attributes import Attributes
+    from drift_edge.profile import Profile
+
+    own = Attributes.from_toml(settings.attributes) if settings.attributes else None
+    profile = Profile.open(settings.profile, attributes=own) if wanted and settings.profile else None
+    pool = profile.attributes if profile else own or Attributes.builtin()
+    if weights is not None:
+        settings.put("weights", *weights, pool)
+    return profile, pool
+
+
+@contextmanager
+def loaded(settings: Settings, pool: Attributes, screen: Screen) -> Iterator[Engine]:
+    """The engine, told of on a terminal where it may take long, and closed at the end."""
+    from .render import is_terminal
+
+    if settings.llm is not None and is_terminal(sys.stderr):
+        screen.say(f"loading {settings.llm.name} and {settings.slm and settings.slm.name} ...", "dim")
+    engine = load_engine(settings, pool)
+    try:
+        yield engine
     finally:
         engine.close()
+
+
+@contextmanager
+def learning(profile: Profile | None, engine: Engine, settings: Settings, screen: Screen) -> Iterator[Learner | None]:
+    """What learns into the profile, which must have been made with this sLM; None without a profile.
+
+    Raises:
+        ProfileMismatchError: it was made with another.
+    """
+    from .learner import Learner
+
+    if profile is None:
+        yield None
+        return
+    same = type(profile).open(profile.path, slm=engine.slm, attributes=engine.attributes)
+    learner = Learner(same, engine, screen, small=settings.llm is None)
+    try:
+        yield learner
+    finally:
+        learner.close()
 
 
 def ask_once(dialogue: Dialogue, question: str, as_json: bool) -> None:
@@ -194,6 +272,9 @@ def ask_once(dialogue: Dialogue, question: str, as_json: bool) -> None:
     """
     from .errors import INTERRUPTED
 
+    waiting = dialogue.learner.profile.pending if dialogue.learner else 0
+    if waiting:
+        dialogue.screen.note(f"{waiting} of your choices are not learned from yet: `drift-edge chat` catches up")
     answer = dialogue.ask(question)
     if as_json:
         dialogue.screen.json(answer.to_dict())
@@ -211,6 +292,7 @@ def load_engine(settings: Settings, pool: Attributes) -> Engine:
     from drift_edge.engine import Drift
 
     from ..models import builtin_pair
+    from .config import DEFAULT_ACTIVE
 
     llm, slm = (settings.llm, settings.slm) if settings.llm and settings.slm else builtin_pair()
     return Drift.load(
@@ -223,7 +305,7 @@ def load_engine(settings: Settings, pool: Attributes) -> Engine:
         flash_attn=settings.flash_attn,
         cache_type=settings.cache_type,
         attributes=pool,
-        active=settings.active,
+        active=settings.active or DEFAULT_ACTIVE,
     )
 
 

@@ -19,7 +19,10 @@ from drift_edge.sampling import SamplerSettings
 from drift_edge.weights import check_beta, check_weights, parse_weights
 
 Steer = Literal["logits", "prompt", "off"]
-Raw = Mapping[str, tuple[object, str]]  # name -> (value as found, where it was found)
+Found = tuple[object, str]  # a value as found, and where
+Raw = Mapping[str, Found]
+DEFAULT_PROFILE = "default"
+DEFAULT_BETA, DEFAULT_ACTIVE = 0.5, 7  # the engine's; loading that takes longer than reading these
 
 
 @dataclass(slots=True)
@@ -30,7 +33,10 @@ class Settings:
         llm, slm: GGUF files; None is the built-in pair.
         attributes: TOML file of a custom pool; None is the 41 of Table 5.
         ctx_size, threads, gpu_layers, slm_gpu_layers: as `Drift.load`; None lets the engine choose.
-        weights, beta, active, steer, seed, max_tokens, stop: as `Drift.chat`.
+        profile: name or path of the profile; None is none.
+        weights: as `Drift.chat`; empty leaves it to the profile.
+        beta, active: as `Drift.chat`; None is what the profile says, or the engine's own.
+        steer, seed, max_tokens, stop: as `Drift.chat`.
         system: the user's own system prompt.
         stats, color, save: what is printed and kept.
     """
@@ -44,9 +50,10 @@ class Settings:
     slm_gpu_layers: int | None = None
     cache_type: str = "f16"
     flash_attn: str = "auto"
+    profile: str | None = DEFAULT_PROFILE
     weights: dict[str, float] = field(default_factory=dict)
-    beta: float = 0.5
-    active: int = 7
+    beta: float | None = None
+    active: int | None = None
     steer: Steer = "logits"
     temperature: float = 0.8
     top_k: int = 40
@@ -123,7 +130,10 @@ NAMES = tuple(name.replace("_", "-") for name in Settings.__dataclass_fields__)
 LIVE = NAMES[NAMES.index("weights") : NAMES.index("color")]
 #: Names that a saved session brings back.
 SAVED = NAMES[: NAMES.index("stats")]
-_MAY_BE_EMPTY = {"llm", "slm", "attributes", "ctx-size", "threads", "gpu-layers", "slm-gpu-layers", "seed", "system"}
+_MAY_BE_EMPTY = {
+    *("llm", "slm", "attributes", "ctx-size", "threads", "gpu-layers", "slm-gpu-layers"),
+    *("profile", "beta", "active", "seed", "system"),
+}
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -163,7 +173,7 @@ def read_config(path: Path) -> Raw:
     for key, value in data.items():
         if key not in NAMES:
             raise UsageError(f"{path}: unknown key {key!r}; {closest(key, NAMES)}")
-        if key in _FILES and isinstance(value, str):
+        if isinstance(value, str) and (key in _FILES or (key == "profile" and not _is_name(value))):
             value = str(path.parent / Path(value).expanduser())
         found[key] = value, f"{path}: {key}"
     return found
@@ -181,22 +191,28 @@ def read_saved(saved: Mapping[str, object], where: str, names: Iterable[str] = S
     return {name: (saved[name], f"{where}: {name}") for name in names if name in saved}
 
 
-def resolve(*sources: Raw) -> tuple[Settings, Attributes]:
-    """Settings and attribute pool from several sources, the strongest last.
+def resolve(*sources: Raw) -> tuple[Settings, Found | None]:
+    """Settings from several sources, the strongest last.
+
+    A profile takes the place of weights that a weaker source gives.
+
+    Returns:
+        All settings but the weights, and the weights as found: which names are known depends on the pool, and that on
+        the profile. `Settings.put` sets them.
 
     Raises:
         UsageError: a value is of the wrong type or out of range; names where it was found.
-        WeightsError: a weights file cannot be used.
     """
-    merged = {name: found for source in sources for name, found in source.items()}
-    settings = Settings()
+    merged: dict[str, Found] = {}
+    for source in sources:
+        if source.get("profile", (None,))[0] is not None and "weights" not in source:
+            merged.pop("weights", None)
+        merged |= source
     weights = merged.pop("weights", None)
+    settings = Settings()
     for name, (value, where) in merged.items():
         settings.put(name, value, where)
-    pool = Attributes.from_toml(settings.attributes) if settings.attributes else Attributes.builtin()
-    if weights is not None:
-        settings.put("weights", *weights, pool)
-    return settings, pool
+    return settings, weights
 
 
 def _plain(value: object) -> object:
@@ -228,7 +244,15 @@ def _checked(name: str, value: object, pool: Attributes | None) -> object:
         return tuple(_text(text) for text in texts)
     if name in _FILES:
         return Path(_text(value)).expanduser()
+    if name == "profile" and not _is_name(_text(value)):
+        return str(Path(_text(value)).expanduser().absolute())
     return _text(value)
+
+
+def _is_name(profile: str) -> bool:
+    from drift_edge.profile import profile_path
+
+    return profile_path(profile).stem == profile
 
 
 def _weights(value: object, pool: Attributes) -> dict[str, float]:

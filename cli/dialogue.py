@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drift_edge.attributes import Attributes
 from drift_edge.errors import DecodeError, UsageError
@@ -11,10 +12,17 @@ from drift_edge.events import Answer, CancelToken, Event, Finish, Notice
 from drift_edge.sampling import SamplerSettings
 
 from ..models import builtin_does_not_know
-from .config import SAVED, Settings, Steer
+from .config import DEFAULT_ACTIVE, DEFAULT_BETA, SAVED, Settings, Steer
 from .interrupt import cancel_on_interrupt
 from .render import Screen, weights_text
 from .session import Autosave, Session, Turn
+
+if TYPE_CHECKING:
+    from drift_edge.explanation import Explanation
+    from drift_edge.profile import SLM
+    from drift_edge.scoring import Scorer
+
+    from .learner import Learner
 
 _BUILTIN_NOTE = (
     "this is the small built-in pair, which knows a few hundred everyday topics and no more. For real models, give "
@@ -28,6 +36,11 @@ class Engine(Protocol):
     @property
     def attributes(self) -> Attributes:
         """The pool."""
+        ...
+
+    @property
+    def slm(self) -> SLM:
+        """Which sLM it is."""
         ...
 
     def chat(
@@ -49,9 +62,49 @@ class Engine(Protocol):
         """As `Drift.chat`."""
         ...
 
+    def explain(
+        self, messages: Sequence[Mapping[str, str]], answer: Answer, cancel: CancelToken | None = None
+    ) -> Explanation:
+        """As `Drift.explain`."""
+        ...
+
+    def scorer(self) -> Scorer:
+        """As `Drift.scorer`."""
+        ...
+
     def close(self) -> None:
         """Free everything."""
         ...
+
+
+class Steering(NamedTuple):
+    """What an answer is steered by, as `Drift.chat` takes it."""
+
+    weights: Mapping[str, float]
+    beta: float
+    active: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An answer to the last question, as it was shown.
+
+    Attributes:
+        text: of the answer.
+        whole: nobody stopped it.
+        answer: with how it came about; None of an older sitting, or where a person has edited it.
+        replaced: it was kept until another took its place.
+    """
+
+    text: str
+    whole: bool = True
+    answer: Answer | None = None
+    replaced: bool = False
+
+    @classmethod
+    def of(cls, answer: Answer) -> Shown:
+        """An answer of this sitting."""
+        return cls(answer.text, answer.finish_reason != "cancelled", answer)
 
 
 class Dialogue:
@@ -62,14 +115,31 @@ class Dialogue:
         settings: may change between turns.
         screen: shows the answers.
         saver: keeps the conversation on disk.
+        learner: the profile that answers are steered by and choices are learned into; None is none.
         measure: measure entropies and the divergence of every answer, stats or not.
+
+    Attributes:
+        last: the answer that the last turn keeps; None where it is of an older sitting, or edited.
+        other: another one to compare it with.
+        ab: whether the next question gets two answers: `off`, `once` or `always`.
     """
 
     def __init__(
-        self, engine: Engine, settings: Settings, screen: Screen, saver: Autosave, *, measure: bool = False
+        self,
+        engine: Engine,
+        settings: Settings,
+        screen: Screen,
+        saver: Autosave,
+        learner: Learner | None = None,
+        *,
+        measure: bool = False,
     ) -> None:
         self.engine, self.settings, self.screen, self.saver = engine, settings, screen, saver
+        self.learner = learner
         self.session = Session()
+        self.last: Answer | None = None
+        self.other: Shown | None = None
+        self.ab = "off"
         self._measure = measure
         self._told_builtin = False
 
@@ -78,27 +148,48 @@ class Dialogue:
         """Questions and answers so far."""
         return self.session.turns
 
+    @property
+    def steering(self) -> Steering:
+        """What the next answer is steered by: the person's own weights, or those of the profile."""
+        settings = self.settings
+        if settings.weights or self.learner is None:
+            return Steering(settings.weights, settings.beta or DEFAULT_BETA, settings.active or DEFAULT_ACTIVE)
+        weights = self.learner.weights(settings.active)
+        beta = settings.beta or self.learner.profile.settings.beta
+        return Steering(weights, beta, len(weights) or DEFAULT_ACTIVE)
+
     def ask(self, question: str) -> Answer:
         """Ask, show the answer and keep both. A last turn that got no answer is forgotten.
 
         Raises:
             DriftError: the engine cannot answer; the question is kept, unanswered.
         """
+        self.begin(question)
+        answer = self.generate()
+        self.keep(answer)
+        return answer
+
+    def begin(self, question: str) -> None:
+        """Begin a turn."""
         if self.turns and self.turns[-1].answer is None:
             self.turns.pop()
         self.turns.append(Turn(question))
-        return self._answer()
+        self.last = self.other = None
 
     def regenerate(self) -> Answer:
-        """Another answer to the last question.
+        """Another answer to the last question, which takes the place of the one so far.
 
         Raises:
             UsageError: nothing was asked yet.
             DriftError: the engine cannot answer.
         """
-        turn = self._last()
-        turn.attempt += turn.answer is not None
-        return self._answer()
+        before = self.current()
+        self.turn.attempt += before is not None
+        answer = self.generate()
+        self.keep(answer)
+        if before is not None and answer.text:
+            self.other = replace(before, replaced=True)
+        return answer
 
     def compare(self) -> None:
         """The plain and the steered answer to the last question, with the same seed; the steered one is kept.
@@ -107,22 +198,38 @@ class Dialogue:
             UsageError: nothing was asked yet, or nothing steers.
             DriftError: the engine cannot answer.
         """
-        turn, settings = self._last(), self.settings
-        if not settings.weights or settings.steer == "off":
-            missing = "/steer logits turns steering on" if settings.weights else "/weights concise=0.8 sets a weight"
+        turn, steering, steer = self.turn, self.steering, self.settings.steer
+        if not steering.weights or steer == "off":
+            missing = "/steer logits turns steering on" if steering.weights else "/weights concise=0.8 sets a weight"
             raise UsageError(f"nothing steers the answer, so there is nothing to compare: {missing}")
         self.screen.say("plain:", "bold")
-        plain = self._stream("off", turn.seed if turn.seed is not None else settings.seed)
+        plain = self.generate(steer="off", seed=turn.seed)
         if plain.finish_reason == "cancelled":
             return
-        self.screen.say(f"steered ({weights_text(settings.weights)}; beta {settings.beta:g}):", "bold")
-        steered = self._stream(settings.steer, plain.seed)
+        self.screen.say(f"steered ({weights_text(steering.weights)}; beta {steering.beta:g}):", "bold")
+        steered = self.generate(seed=plain.seed)
         if steered.finish_reason != "cancelled" or turn.answer is None:
-            self._keep(steered)
+            self.keep(steered)
+            self.other = Shown.of(plain)
+
+    def explain(self) -> Explanation:
+        """Which attributes pushed which tokens of the last answer.
+
+        Raises:
+            UsageError: there is no answer of this sitting, or nothing was fused into it.
+        """
+        if self.last is None:
+            raise UsageError("there is no answer to explain: /why is for the last answer of this sitting, as it came")
+        if self.last.mode != "logits":
+            raise UsageError("nothing steered the last answer, so there is nothing to explain")
+        cancel = CancelToken()
+        with cancel_on_interrupt(cancel):
+            return self.engine.explain(self.messages(), self.last, cancel)
 
     def clear(self) -> None:
         """Forget the conversation; what was saved of it stays, the next goes to another file."""
         self.session = Session()
+        self.last = self.other = None
         self.saver.renew()
 
     def snapshot(self) -> Session:
@@ -130,43 +237,82 @@ class Dialogue:
         self.session.settings = self.settings.to_dict(SAVED)
         return self.session
 
-    def _last(self) -> Turn:
+    @property
+    def turn(self) -> Turn:
+        """The last turn.
+
+        Raises:
+            UsageError: nothing was asked yet.
+        """
         if not self.turns:
             raise UsageError("nothing has been asked yet")
         return self.turns[-1]
 
-    def _answer(self) -> Answer:
-        answer = self._stream(self.settings.steer, self.settings.seed)
-        self._keep(answer)
-        return answer
+    def current(self) -> Shown | None:
+        """The answer that the last turn keeps.
 
-    def _keep(self, answer: Answer) -> None:
-        turn = self.turns[-1]
+        Raises:
+            UsageError: nothing was asked yet.
+        """
+        turn = self.turn
+        return None if turn.answer is None else Shown(turn.answer, turn.finish_reason != "cancelled", self.last)
+
+    def keep(self, answer: Answer) -> None:
+        """Make an answer the last turn's."""
         if answer.text or answer.finish_reason != "cancelled":
+            turn = self.turn
             turn.answer, turn.seed, turn.finish_reason = answer.text, answer.seed, answer.finish_reason
+            self.last, self.other = answer, None
         self.saver.save(self.snapshot())
 
-    def _messages(self) -> list[dict[str, str]]:
+    def replace(self, shown: Shown) -> None:
+        """Make a text of the person's, or an answer shown before, the last turn's."""
+        if shown.answer is not None:
+            self.keep(shown.answer)
+            return
+        self.turn.answer, self.turn.finish_reason = shown.text, "stop"
+        self.last = None
+        self.saver.save(self.snapshot())
+
+    def messages(self) -> list[dict[str, str]]:
+        """What the last turn's answer is given to."""
         messages = [{"role": "system", "content": self.settings.system}] if self.settings.system else []
         for turn in self.turns[:-1]:
             messages.append({"role": "user", "content": turn.question})
             messages.append({"role": "assistant", "content": turn.answer or ""})
-        return [*messages, {"role": "user", "content": self.turns[-1].question}]
+        return [*messages, {"role": "user", "content": self.turn.question}]
 
-    def _stream(self, steer: Steer, seed: int | None) -> Answer:
+    def generate(
+        self,
+        steering: Steering | None = None,
+        *,
+        steer: Steer | None = None,
+        seed: int | None = None,
+        attempt: int | None = None,
+    ) -> Answer:
+        """Show an answer to the last question, and keep nothing of it.
+
+        Args:
+            steering: instead of the person's.
+            steer, seed, attempt: instead of the settings', and the turn's.
+
+        Raises:
+            DriftError: the engine cannot answer.
+        """
         settings, screen, cancel = self.settings, self.screen, CancelToken()
+        weights, beta, active = steering or self.steering
         answer = None
         try:
             with cancel_on_interrupt(cancel):
                 for event in self.engine.chat(
-                    self._messages(),
-                    weights=settings.weights,
-                    beta=settings.beta,
-                    active=settings.active,
-                    steer=steer,
+                    self.messages(),
+                    weights=weights,
+                    beta=beta,
+                    active=active,
+                    steer=steer or settings.steer,
                     sampler=settings.sampler(),
-                    seed=seed,
-                    attempt=self.turns[-1].attempt,
+                    seed=settings.seed if seed is None else seed,
+                    attempt=self.turn.attempt if attempt is None else attempt,
                     max_tokens=settings.max_tokens,
                     stop=settings.stop,
                     cancel=cancel,

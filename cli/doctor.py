@@ -101,7 +101,7 @@ def _cores() -> Facts:
 
 
 def _folders() -> Facts:
-    from .paths import folders
+    from drift_edge.storage import folders
 
     found = folders()
     return {name: str(getattr(found, name)) for name in ("config", "data", "state", "cache")}

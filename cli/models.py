@@ -23,8 +23,9 @@ def show_all(
     as_json: AsJson = False,
 ) -> None:
     """List the built-in pair and the GGUF files under a folder."""
+    from drift_edge.storage import folders
+
     from ..models import builtin_pair
-    from .paths import folders
     from .render import Screen, visible
 
     if folder is not None and not folder.is_dir():

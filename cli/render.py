@@ -6,11 +6,15 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 from drift_edge.events import Answer
 
-_STYLES = {"dim": "2", "bold": "1", "red": "31", "cyan": "36"}
+#: Styles that tell attributes apart.
+PALETTE = ("yellow", "cyan", "magenta", "green", "blue", "bright magenta", "bright cyan")
+_STYLES = {"dim": "2", "bold": "1", "red": "31", "yellow": "33", "cyan": "36", "magenta": "35", "green": "32"}
+_STYLES |= {"blue": "34", "bright magenta": "95", "bright cyan": "96"}
 # A model's output could otherwise drive the terminal: C0 and C1 controls, but for newline and tab.
 _CONTROLS = {c: None for c in (*range(0x20), *range(0x7F, 0xA0)) if c not in (0x09, 0x0A)}
 
@@ -23,6 +27,17 @@ def visible(text: str) -> str:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether `stream` is a terminal; a closed one is not."""
     return stream is not None and not stream.closed and stream.isatty()
+
+
+def wants_color(color: str, stream: TextIO | None) -> bool:
+    """Whether to colour what is written to `stream`, by a setting as `Screen` takes it."""
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return color == "always" or (color == "auto" and not plain and is_terminal(stream))
+
+
+def styled(text: str, style: str) -> str:
+    """`text` in a style."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
 
 
 def show_log(wanted: bool) -> None:
@@ -46,8 +61,7 @@ class Screen:
     def __init__(self, color: str = "auto", *, quiet: bool = False) -> None:
         self.quiet = quiet
         self._clean = is_terminal(sys.stdout)
-        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-        self.color = color == "always" or (color == "auto" and not plain and is_terminal(sys.stderr))
+        self.color = wants_color(color, sys.stderr)
         self._at_line_start = True
 
     # -- the answer, on stdout
@@ -77,13 +91,19 @@ class Screen:
 
     def style(self, text: str, style: str) -> str:
         """`text` in a style, where colour is on."""
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.color else text
+        return styled(text, style) if self.color else text
 
     def say(self, text: str, style: str | None = None) -> None:
         """Write lines for the person."""
         if sys.stderr is not None:
             text = visible(text)
             print(self.style(text, style) if style else text, file=sys.stderr, flush=True)
+
+    def say_spans(self, spans: Iterable[tuple[str, str | None]]) -> None:
+        """Write a line whose parts have styles of their own."""
+        if sys.stderr is not None:
+            parts = [self.style(visible(text), style) if style else visible(text) for text, style in spans]
+            print("".join(parts), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Write something worth knowing."""
@@ -114,6 +134,6 @@ def stats_line(answer: Answer) -> str:
     return f"[{'; '.join(parts)}; seed {answer.seed}]"
 
 
-def weights_text(weights: dict[str, float]) -> str:
+def weights_text(weights: Mapping[str, float]) -> str:
     """Weights as they are typed: `concise=0.8,vivid=-0.3`."""
-    return ",".join(f"{name}={weight:g}" for name, weight in weights.items())
+    return ",".join(f"{name}={weight:.3g}" for name, weight in weights.items())

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from drift_edge import __version__
 from drift_edge.errors import DriftError, UsageError
+from drift_edge.storage import make_private
 
-from . import slash
+from . import judging, slash
+from .charts import counted
 from .config import is_utf8
 from .dialogue import Dialogue
 from .errors import describe
-from .paths import make_private
 from .render import Screen, is_terminal, weights_text
 
 _QUOTES = '"""'
 # Shows a prompt and returns what was typed; EOFError after Ctrl-D, KeyboardInterrupt after Ctrl-C.
 ReadLine = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How a person is asked: for a line, and for one key out of a few, without Enter where there is an editor."""
+
+    line: ReadLine
+    key: judging.ReadKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +55,16 @@ def converse(dialogue: Dialogue, history: Path) -> None:
         history: file of the input history; made if need be.
     """
     screen = dialogue.screen
-    read_line = open_reader(screen, history)
+    reader = open_reader(screen, history)
     greet(dialogue)
+    with shown_errors(screen):
+        if dialogue.learner:
+            dialogue.learner.catch_up()
     while True:
         try:
-            typed = read_typed(read_line)
+            typed = read_typed(reader.line)
             if typed.text.strip():
-                handle(dialogue, typed)
+                handle(dialogue, typed, reader)
         except KeyboardInterrupt:
             screen.say("(Ctrl-D leaves)", "dim")
         except EOFError:
@@ -60,7 +73,7 @@ def converse(dialogue: Dialogue, history: Path) -> None:
             screen.error(describe(error))
 
 
-def handle(dialogue: Dialogue, typed: Typed) -> None:
+def handle(dialogue: Dialogue, typed: Typed, reader: Reader) -> None:
     """Run a command, or ask a question and show the answer.
 
     Raises:
@@ -76,7 +89,23 @@ def handle(dialogue: Dialogue, typed: Typed) -> None:
         text = text[1:]
     if not is_utf8(text):
         raise UsageError("the message is not valid UTF-8")
-    slash.tell_if_stopped(dialogue, dialogue.ask(text))
+    with shown_errors(dialogue.screen):  # the question is answered all the same
+        judging.settle(dialogue)
+    if dialogue.ab == "off":
+        slash.tell_if_stopped(dialogue, dialogue.ask(text))
+        return
+    if dialogue.ab == "once":
+        dialogue.ab = "off"
+    judging.ask_two(dialogue, text, reader.key)
+
+
+@contextmanager
+def shown_errors(screen: Screen) -> Iterator[None]:
+    """An error in what is done beside the conversation is shown, and no more."""
+    try:
+        yield
+    except DriftError as error:
+        screen.error(describe(error))
 
 
 def read_typed(read_line: ReadLine) -> Typed:
@@ -92,22 +121,37 @@ def read_typed(read_line: ReadLine) -> Typed:
 
 def greet(dialogue: Dialogue) -> None:
     """Say what this is and what to do."""
-    settings, screen = dialogue.settings, dialogue.screen
+    settings, screen, learner = dialogue.settings, dialogue.screen, dialogue.learner
     models = f"{settings.llm.name} with {settings.slm.name}" if settings.llm and settings.slm else "the built-in pair"
     screen.say(f"drift-edge {__version__}, {models}. /help lists the commands, Ctrl-D leaves.", "dim")
     if dialogue.turns:
         screen.say(f"going on with {dialogue.session.summary()}", "dim")
-    if settings.weights:
-        screen.say(f"weights {weights_text(settings.weights)}; beta {settings.beta:g}; steer {settings.steer}", "dim")
+    weights, beta, _ = dialogue.steering
+    if weights:
+        whose = (
+            "weights"
+            if settings.weights or not learner
+            else f"{learner.profile.path.stem}, {counted(learner.profile.n, 'choice')}:"
+        )
+        screen.say(f"{whose} {weights_text(weights)}; beta {beta:g}; steer {settings.steer}", "dim")
+    elif learner:
+        screen.say(
+            "nothing is learned of you yet, so nothing is steered; /ab asks you to choose between two answers", "dim"
+        )
     else:
-        screen.say("no weights yet, so nothing is steered; try /weights concise=0.8", "dim")
+        screen.say("no weights, so nothing is steered; try /weights concise=0.8", "dim")
 
 
-def open_reader(screen: Screen, history: Path) -> ReadLine:
-    """prompt_toolkit's line editor where there is a terminal to edit on, else plain lines."""
+def open_reader(screen: Screen, history: Path | None) -> Reader:
+    """prompt_toolkit's line editor where there is a terminal to edit on, else plain lines.
+
+    Args:
+        screen: says whether to colour.
+        history: file of the input history; None keeps none.
+    """
     if is_terminal(sys.stdin) and is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb":
-        return _editor(screen, history)
-    return _plain_line
+        return Reader(_editor(screen, history), _key)
+    return Reader(_plain_line, lambda prompt, _keys: _plain_line(prompt))
 
 
 def _plain_line(prompt: str) -> str:
@@ -119,7 +163,30 @@ def _plain_line(prompt: str) -> str:
     return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
 
 
-def _editor(screen: Screen, history: Path) -> ReadLine:
+def _key(prompt: str, wanted: Sequence[str]) -> str:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+    from prompt_toolkit.keys import Keys
+    from prompt_toolkit.output import create_output
+
+    keys = KeyBindings()
+
+    def press(key: str, event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text(key)
+        event.app.exit(result=key)
+
+    @keys.add(Keys.Any)
+    def ignore(_event: KeyPressEvent) -> None:
+        pass
+
+    for key in wanted:
+        for name in {key, key.upper()}:
+            keys.add(name)(partial(press, key))
+    session: PromptSession[str] = PromptSession(key_bindings=keys, output=create_output(stdout=sys.stderr))
+    return session.prompt(prompt)
+
+
+def _editor(screen: Screen, history: Path | None) -> ReadLine:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.enums import DEFAULT_BUFFER
@@ -146,7 +213,7 @@ def _editor(screen: Screen, history: Path) -> ReadLine:
                 super().store_string(string)
 
     session: PromptSession[str] = PromptSession(
-        history=History(str(history)) if _own_file(history) else InMemoryHistory(),
+        history=History(str(history)) if history and _own_file(history) else InMemoryHistory(),
         key_bindings=keys,
         multiline=True,  # so that pasted lines stay lines; Enter still sends
         prompt_continuation="... ",

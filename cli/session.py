@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from drift_edge.storage import make_private, write_private
+
 from .errors import SessionError
-from .paths import make_private, write_private
 
 FORMAT = 1
 _MAX_FILE = 64 << 20

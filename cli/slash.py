@@ -9,13 +9,16 @@ from pathlib import Path
 
 from drift_edge.errors import DriftError, UsageError
 from drift_edge.events import Answer
+from drift_edge.storage import write_private
 from drift_edge.weights import select_active
 
+from . import judging
 from .config import LIVE, NAMES, SAVED, closest, read_saved
 from .dialogue import Dialogue
-from .paths import write_private
+from .learner import needed
 from .render import weights_text
 from .session import read_session
+from .why import show_why
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,37 @@ def _clear(dialogue: Dialogue, _argument: str) -> None:
 
 def _regenerate(dialogue: Dialogue, _argument: str) -> None:
     tell_if_stopped(dialogue, dialogue.regenerate())
+    if dialogue.learner and dialogue.other:
+        dialogue.screen.say("(going on keeps this one, and says it is better; /bad takes the one before)", "dim")
 
 
 def _compare(dialogue: Dialogue, _argument: str) -> None:
     dialogue.compare()
+
+
+def _ab(dialogue: Dialogue, argument: str) -> None:
+    needed(dialogue.learner)
+    if argument not in ("", "always", "off"):
+        raise UsageError(f"expected /ab, /ab always or /ab off, got /ab {argument}")
+    dialogue.ab = argument or "once"
+    said = {"once": "the next answer comes as two", "always": "every answer comes as two; /ab off ends that"}
+    dialogue.screen.say(said.get(dialogue.ab, "answers come one by one"), "dim")
+
+
+def _judgement(judge: Callable[[Dialogue], None]) -> Callable[[Dialogue, str], None]:
+    return lambda dialogue, _argument: judge(dialogue)
+
+
+def _undo(dialogue: Dialogue, _argument: str) -> None:
+    needed(dialogue.learner).undo()
+
+
+def _profile(dialogue: Dialogue, _argument: str) -> None:
+    needed(dialogue.learner).show()
+
+
+def _why(dialogue: Dialogue, _argument: str) -> None:
+    show_why(dialogue.explain(), dialogue.screen)
 
 
 def _set(dialogue: Dialogue, argument: str) -> None:
@@ -105,6 +135,8 @@ def _show(dialogue: Dialogue, name: str) -> None:
     value = dialogue.settings.get(name)
     if name == "weights":
         text = weights_text(value) or "none"
+    elif name in ("beta", "active") and value is None:
+        text = f"{getattr(dialogue.steering, name):g}"
     elif isinstance(value, bool):
         text = "on" if value else "off"
     elif value is None or value == ():
@@ -122,18 +154,19 @@ def _weights(dialogue: Dialogue, argument: str) -> None:
     if argument:
         _set(dialogue, f"weights {argument}")
         return
-    settings, screen = dialogue.settings, dialogue.screen
-    if not settings.weights:
+    settings, steering, screen = dialogue.settings, dialogue.steering, dialogue.screen
+    if not steering.weights:
         screen.say("no weights: nothing is steered. /weights concise=0.8,vivid=-0.3 sets two, /attributes lists all")
         return
-    active = select_active(settings.weights, settings.active)
-    for name, weight in sorted(settings.weights.items(), key=lambda item: -abs(item[1])):
+    active = select_active(steering.weights, steering.active)
+    for name, weight in sorted(steering.weights.items(), key=lambda item: -abs(item[1])):
         screen.say(f"  {name:<16} {weight:+.3g}{'' if name in active else '  (not active)'}")
-    screen.say(f"  beta {settings.beta:g}, steer {settings.steer}", "dim")
+    whose = "your own" if settings.weights else "the profile's"
+    screen.say(f"  {whose}; beta {steering.beta:g}, steer {settings.steer}", "dim")
 
 
 def _attributes(dialogue: Dialogue, _argument: str) -> None:
-    pool, weights = dialogue.engine.attributes, dialogue.settings.weights
+    pool, weights = dialogue.engine.attributes, dialogue.steering.weights
     width = max(map(len, pool))
     for attribute in pool.values():
         weight = f"{weights[attribute.name]:+.3g}" if attribute.name in weights else ""
@@ -162,6 +195,7 @@ def _load(dialogue: Dialogue, argument: str) -> None:
     for name, (value, where) in read_saved(session.settings, str(path), names).items():
         settings.put(name, value, where, dialogue.engine.attributes)
     dialogue.settings, dialogue.session = settings, session
+    dialogue.last = dialogue.other = None
     dialogue.saver.renew()  # the file loaded from stays as it is
     dialogue.screen.say(f"loaded {session.summary()}", "dim")
 
@@ -175,11 +209,21 @@ def _file(argument: str, usage: str) -> Path:
 #: By name with its slash, in the order in which /help shows them.
 COMMANDS: dict[str, Command] = {
     "/help": Command(_help, "", "this list"),
-    "/weights": Command(_weights, "[A=0.8,B=-0.3|@FILE|none]", "show or replace the weights"),
+    "/weights": Command(
+        _weights, "[A=0.8,B=-0.3|@FILE|none]", "show the weights, or take your own; none: the profile's"
+    ),
     "/attributes": Command(_attributes, "", "all attributes, with their weights"),
     "/steer": Command(_setter("steer"), "[logits|prompt|off]", "how answers are steered"),
     "/compare": Command(_compare, "", "the plain and the steered answer to the last question"),
-    "/regen": Command(_regenerate, "", "another answer to the last question"),
+    "/why": Command(_why, "", "which attributes pushed which words of the last answer"),
+    "/regen": Command(_regenerate, "", "another answer to the last question, better if you go on with it"),
+    "/keep": Command(_judgement(judging.keep), "", "the answer of /regen is better"),
+    "/ab": Command(_ab, "[always|off]", "choose between two answers to the next question"),
+    "/good": Command(_judgement(judging.good), "", "the last answer is better than the other one, or than another yet"),
+    "/bad": Command(_judgement(judging.bad), "", "the other one is better, or another yet"),
+    "/edit": Command(_judgement(judging.edit), "", "make the last answer better in your editor"),
+    "/undo": Command(_undo, "", "forget the last choice"),
+    "/profile": Command(_profile, "", "what was learned from your choices"),
     "/set": Command(_set_or_show_all, "[NAME VALUE]", "show or change a setting: beta, temperature, seed ..."),
     "/system": Command(_setter("system"), "[TEXT|none]", "show or change your own system prompt"),
     "/stats": Command(_setter("stats"), "[on|off]", "say what each answer cost"),

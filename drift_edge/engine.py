@@ -7,6 +7,7 @@ its own iterator is open gets an error, since waiting would never end. The engin
 
 from __future__ import annotations
 
+import codecs
 import platform
 import threading
 import time
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,7 @@ from drift_edge.costs import (
 from drift_edge.decoding import Decoder, Generation, InStep
 from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
 from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Speculated, Timings
+from drift_edge.explanation import Explanation, token_shares
 from drift_edge.llama import library
 from drift_edge.llama.chat import check_messages
 from drift_edge.llama.context import Aborted
@@ -46,6 +49,10 @@ from drift_edge.sampling import Draws, SamplerSettings, new_seed, noise_seed
 from drift_edge.speculation import Speculation
 from drift_edge.steering import ContextSettings, Steering
 from drift_edge.weights import check_active, check_beta, check_weights, select_active
+
+if TYPE_CHECKING:
+    from drift_edge.profile import SLM
+    from drift_edge.scoring import Scorer
 
 DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
 DEFAULT_ACTIVE = 7  # Section 3.2
@@ -340,6 +347,7 @@ class Drift:
                     "context-rebuilt",
                     f"the sLM's context was rebuilt with room for {len(prompts.attributes)} attributes",
                 )
+            llm.queued = slm is not None and bool(prompts.attributes) and self._spare_cores(slm)
             before = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
             out, steps = Generation(), None
             first = last = start
@@ -476,6 +484,12 @@ class Drift:
             self._steering.fit(n_seq - 1)
         return self._steering
 
+    def _spare_cores(self, steering: Steering) -> bool:
+        """Whether the LLM can decode while the sLM does without taking its cores; a GPU queues by itself."""
+        if self.pair.llm.offloaded:
+            return False
+        return self.pair.slm.offloaded or self._llm.threads + steering.context.threads <= library.physical_cores()
+
     def _prefill(self, prompts: Prompts, steering: Steering | None, cancel: CancelToken) -> None:
         self._llm.set_abort(cancel.flag)
         self._llm.prefill({0: prompts.llm})
@@ -494,6 +508,27 @@ class Drift:
             return 0, 0
         counters = self._steering.context.counters
         return counters.prefilled, counters.decodes
+
+    # -- learning
+
+    @property
+    def slm(self) -> SLM:
+        """Which sLM this is, for `Profile.open`."""
+        from drift_edge.profile import SLM
+
+        return SLM(self.pair.slm.name, self.pair.slm.fingerprint)
+
+    def scorer(self) -> Scorer:
+        """A scorer of preference pairs on this engine's sLM, with a context of its own. Close it before the engine.
+
+        Raises:
+            ClosedError: the engine has been closed.
+        """
+        from drift_edge.scoring import Scorer
+
+        if self._closed:
+            raise ClosedError("the engine has been closed")
+        return Scorer.for_pair(self.pair, self.attributes, threads=self.settings.threads)
 
     # -- looking inside
 
@@ -539,6 +574,56 @@ class Drift:
             rows -= rows.max(axis=1, keepdims=True)
             rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
             return rows
+
+    def explain(
+        self, messages: Sequence[Mapping[str, str]], answer: Answer, cancel: CancelToken | None = None
+    ) -> Explanation:
+        """Which attributes pushed which tokens of an answer that was steered by fusion.
+
+        The answer's tokens are decoded once more, which takes about as long as the answer took.
+
+        Args:
+            messages: what the answer was given to.
+            answer: of `chat` or `complete`.
+            cancel: stops it; the explanation then covers the tokens so far.
+
+        Returns:
+            Shares for every token of the answer, the end token included where it ended by itself.
+
+        Raises:
+            UsageError: nothing was fused in the answer; or as `chat`.
+            ContextOverflowError: the conversation and the answer do not fit the context.
+        """
+        if answer.mode != "logits" or answer.beta is None:
+            raise UsageError("nothing was fused into this answer: it was not steered by weights")
+        checked, cancel = check_messages(messages), cancel or CancelToken()
+        weights = check_weights(answer.weights, self.attributes)
+        sampler, n = SamplerSettings(), len(answer.tokens)
+        request = _Request(weights, check_beta(answer.beta), "logits", sampler, 0, n + 1, "drop")
+        tokens = [*answer.tokens, self.pair.llm.end_id] if answer.ended else list(answer.tokens)
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        texts, gains = [], np.zeros(len(tokens))
+        shares, pushes = (np.zeros((len(tokens), len(weights))) for _ in range(2))
+        with self._exclusive():
+            prompts = self._prompts(checked, request)
+            steering = self._prepare_steering(prompts)
+            if steering is None:
+                raise UsageError("the answer has no weights to explain")
+            steps = InStep(self._llm, steering, self.pair.n_vocab)
+            try:
+                self._prefill(prompts, steering, cancel)
+                for t, token in enumerate(tokens):
+                    if t:
+                        steps.append(tokens[t - 1])
+                    h_llm, H = steps.rows()[0], steering.logits()[:, : self.pair.n_vocab]
+                    h = self._decoder.fused((h_llm, H), request.p_over_beta)
+                    shares[t], pushes[t], gains[t] = token_shares(token, h_llm, h, H, request.p_over_beta)
+                    texts.append(decode(self.pair.llm.piece(token)))
+            except Aborted:
+                shares, pushes, gains = (array[: len(texts)] for array in (shares, pushes, gains))
+            finally:
+                self._clear_abort()
+        return Explanation(tuple(texts), tuple(weights), shares, pushes, gains)
 
 
 class _Request:
@@ -586,6 +671,7 @@ class _Request:
             entropy_steered_bits=mean(out.entropy_steered),
             timings=timings,
             speculation=speculated,
+            ended=out.reason == "stop" and out.stopped_by is None,
         )
 
 

@@ -8,6 +8,12 @@ DriftError                       exit code 1   the root
 │   ├── TokenizerMismatchError             3   the LLM and the sLM do not share a tokenizer
 │   └── ChatTemplateError                  3   the model's template is broken, too large or too slow
 ├── WeightsError                           3   a weights file cannot be read or is malformed
+├── PreferencesError                       3   a file of preference pairs cannot be read or is malformed
+├── ProfileError                           3   a profile or its journal cannot be used
+│   ├── ProfileCorruptError                3   damaged; nothing of it is taken for empty
+│   ├── ProfileVersionError                3   written by a newer drift-edge
+│   ├── ProfileMismatchError               3   made with another sLM or other prompts
+│   └── ProfileBusyError                   1   another process keeps it locked
 ├── ContextOverflowError                   1   the prompt does not fit the context
 ├── DecodeError                            1   llama.cpp failed while decoding
 ├── KernelUnavailableError                 1   the C kernel was asked for and cannot be loaded
@@ -54,6 +60,36 @@ class WeightsError(DriftError):
     """A weights file cannot be read, or its content is not `{name: number}`."""
 
     exit_code = 3
+
+
+class PreferencesError(DriftError):
+    """A file of preference pairs cannot be read, or a pair in it is malformed."""
+
+    exit_code = 3
+
+
+class ProfileError(DriftError):
+    """A profile, or the journal beside it, cannot be read or written."""
+
+    exit_code = 3
+
+
+class ProfileCorruptError(ProfileError):
+    """The file is damaged. It is left as it is, and never treated as empty."""
+
+
+class ProfileVersionError(ProfileError):
+    """The file was written by a newer drift-edge. It is left as it is."""
+
+
+class ProfileMismatchError(ProfileError):
+    """The profile was made with another sLM or other prompts, whose numbers mean something else."""
+
+
+class ProfileBusyError(ProfileError):
+    """Another process kept the profile locked for longer than was waited."""
+
+    exit_code = 1
 
 
 class ContextOverflowError(DriftError):

@@ -106,6 +106,7 @@ class Answer:
         entropy_steered_bits: mean entropy of the fused distribution; None unless measured.
         timings: seconds and counts.
         speculation: what was drafted and accepted.
+        ended: whether the model ended the answer by its end token, rather than a stop string or a limit.
     """
 
     text: str
@@ -121,6 +122,7 @@ class Answer:
     entropy_steered_bits: float | None = None
     timings: Timings = field(default_factory=Timings)
     speculation: Speculated = field(default_factory=Speculated)
+    ended: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as plain JSON values, as `drift-edge chat --json` prints it."""

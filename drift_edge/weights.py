@@ -92,7 +92,7 @@ def parse_weights(text: str, attributes: Attributes) -> dict[str, float]:
 
 
 def load_weights(path: str | Path, attributes: Attributes) -> dict[str, float]:
-    """Weights from a JSON file: `{name: number}`, or an object whose `weights` is that.
+    """Weights from a JSON file: `{name: number}`, or an object whose `weights` is that; of a profile the active ones.
 
     Raises:
         WeightsError: unreadable, too large, not JSON, or a field of the wrong kind; names the file and the place.
@@ -116,7 +116,9 @@ def load_weights(path: str | Path, attributes: Attributes) -> dict[str, float]:
         data, at = data["weights"], "$.weights"
     if not isinstance(data, dict):
         raise WeightsError(f"{path}: at {at}: expected an object {{name: number}}, got {type(data).__name__}")
-    weights = {name: value.get("weight") if isinstance(value, dict) else value for name, value in data.items()}
+    # What a profile does not let take part in decoding (blocked, or too weak) must not come back by its weight.
+    entries = {name: value if isinstance(value, dict) else {"weight": value} for name, value in data.items()}
+    weights = {name: entry.get("weight") for name, entry in entries.items() if entry.get("active", True)}
     try:
         return check_weights(weights, attributes)
     except UsageError as error:

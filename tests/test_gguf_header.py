@@ -220,7 +220,7 @@ def test_valid_file_says_what_gguf_says(tmp_path: Path, valid: bytes) -> None:
         assert found == (len(wanted) if isinstance(wanted, list) else wanted), field.name
 
 
-def test_fingerprint_follows_header_and_size(tmp_path: Path, valid: bytes) -> None:
+def test_fingerprint_follows_header_size_and_weights(tmp_path: Path, valid: bytes) -> None:
     header = read_header_of(tmp_path, valid)
     other_key = bytearray(valid)
     other_key[valid.index(b"general.name") + len("general.name") + 12] ^= 1
@@ -228,6 +228,7 @@ def test_fingerprint_follows_header_and_size(tmp_path: Path, valid: bytes) -> No
     assert read_header_of(tmp_path, valid).fingerprint == header.fingerprint
     assert read_header_of(tmp_path, bytes(other_key)).fingerprint != header.fingerprint
     assert read_header_of(tmp_path, valid + bytes(32)).fingerprint != header.fingerprint
+    assert read_header_of(tmp_path, valid[:-1] + bytes([valid[-1] ^ 1])).fingerprint != header.fingerprint
 
 
 def test_long_strings_are_told_by_their_length(tmp_path: Path) -> None:

@@ -135,6 +135,36 @@ class ChatFormat:
             ids.insert(0, bos)
         return ids
 
+    @cached_property
+    def end_of_turn(self) -> int | None:
+        """The token that ends an answer, or None where the vocabulary has none.
+
+        It is what the template writes right behind an answer of the past, where that is an end token; else the model's
+        own end of turn, or of text.
+        """
+        user, answer = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": _PROBE}
+        model = self.model
+        try:
+            behind = model.chat_template.render([user, answer, user]).partition(_PROBE)[2].lstrip()
+        except ChatTemplateError:
+            behind = ""
+        written = model.tokenize(behind, special=True, continues=True)[:1]
+        candidates = [*written, model.special_ids["eot"], model.special_ids["eos"]]
+        return next((token for token in candidates if token in model.end_ids), None)
+
+    def encode_response(self, text: str, prompt: Sequence[int], most: int) -> list[int]:
+        """Token ids of a given answer as it stands behind `prompt`, with the end of turn.
+
+        Args:
+            text: typed text, whoever wrote it.
+            prompt: what `encode` gave.
+            most: tokens of the text; a longer one is cut there, and then has no end.
+        """
+        ids = self.model.tokenize_typed(text, continues=self._continues(prompt))
+        if len(ids) > most:
+            return ids[:most]
+        return ids if self.end_of_turn is None else [*ids, self.end_of_turn]
+
     def _continues(self, ids: Sequence[int]) -> bool:
         """Whether what comes next stands behind text, rather than behind a control token or nothing."""
         return bool(ids) and ids[-1] not in self.model.control_ids

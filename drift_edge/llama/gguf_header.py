@@ -2,7 +2,7 @@
 
 Other parsers loop over counts that the file itself states; a hand-made file of 49 bytes can hang one of them for
 ever. Here every count and length is first held against what is left of the file and against fixed bounds, so the
-time and memory spent are limited whatever the file says. Nothing of the tensor data is read.
+time and memory spent are limited whatever the file says. Of the tensor data only samples are read, for the fingerprint.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -30,6 +30,7 @@ MAX_DIMS = 4
 MAX_LAYERS = 512
 MAX_EXPERTS = 1_024
 MAX_ELEMENTS_PER_BYTE = 16  # the densest types known have under 8
+_SAMPLES, _SAMPLE_BYTES = 64, 4_096  # of the tensor data
 _KEPT_STRING = 4_096  # longer strings (chat templates) are skipped here, llama.cpp hands them over
 
 _STRING, _ARRAY = 8, 9
@@ -47,7 +48,7 @@ class GGUFHeader:
         tensor_types: ggml type ids in use, with the number of tensors of each.
         header_bytes: size of the header, up to the last tensor's description.
         file_bytes: size of the file.
-        fingerprint: 16 hex digits of SHA-256 over the header and the file's size.
+        fingerprint: 16 hex digits of SHA-256 over the header, the file's size and samples of the weights.
     """
 
     version: int
@@ -149,6 +150,9 @@ class _Reader:
         types = self.tensors(n_tensors, metadata)
         digest = hashlib.sha256(memoryview(self.data)[: self.at])
         digest.update(self.size.to_bytes(8, "little"))
+        # A model trained on has the same header and size; all of its weights would take seconds to read.
+        for start in range(self.at, self.size, -(-(self.size - self.at) // _SAMPLES) or 1):
+            digest.update(self.data[start : start + _SAMPLE_BYTES])
         return GGUFHeader(version, metadata, n_tensors, types, self.at, self.size, digest.hexdigest()[:16])
 
     def value(self, key: str) -> str | int | float | bool:

@@ -69,6 +69,11 @@ def supports_gpu() -> bool:
     return bool(lib.llama_supports_gpu_offload())
 
 
+def max_sequences() -> int:
+    """Sequences that one context can hold at most."""
+    return int(lib.llama_max_parallel_sequences())
+
+
 def default_threads(model_bytes: int) -> int:
     """Threads for a model: one for a tiny one, else the physical cores.
 

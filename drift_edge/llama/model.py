@@ -98,7 +98,7 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits naming this file: SHA-256 of header and size."""
+        """16 hex digits naming this file: SHA-256 of header, size and samples of the weights."""
         return self.header.fingerprint
 
     @cached_property
@@ -122,6 +122,14 @@ class Model:
         buffer = ctypes.create_string_buffer(256)
         lib.llama_model_desc(self.handle, buffer, 256)
         return buffer.value.decode("utf-8", "replace")
+
+    @cached_property
+    def kv_width(self) -> int:
+        """Numbers that a KV cache keeps for one token, over all layers."""
+        head = int(lib.llama_model_n_embd(self.handle)) // max(1, int(lib.llama_model_n_head(self.handle)))
+        at, metadata = f"{self.header.architecture}.attention", self.header.metadata
+        key, value = (int(metadata.get(f"{at}.{which}_length", head)) for which in ("key", "value"))
+        return int(lib.llama_model_n_layer(self.handle) * lib.llama_model_n_head_kv(self.handle)) * (key + value)
 
     @cached_property
     def can_roll_back(self) -> bool:
@@ -159,6 +167,12 @@ class Model:
     def end_ids(self) -> frozenset[int]:
         """Ids that end an answer (end of turn, end of text, and their kin)."""
         return frozenset(t for t in range(self.n_vocab) if lib.llama_vocab_is_eog(self._vocab, t))
+
+    @property
+    def end_id(self) -> int:
+        """The id that ends an answer: end of turn, or end of text where the vocabulary has none."""
+        eot = self.special_ids["eot"]
+        return eot if eot >= 0 else self.special_ids["eos"]
 
     @cached_property
     def control_pattern(self) -> re.Pattern[str]:
@@ -216,7 +230,7 @@ class Model:
             ids = self.tokenize("\n" + text, special=special)
             if ids[: len(head)] == head:
                 return ids[len(head) :]
-        raw = text.encode("utf-8", "surrogatepass" if _lone_surrogates(text) else "strict")
+        raw = text.encode("utf-8", "surrogatepass")
         room = len(raw) + 8
         buffer = (lib.llama_token * room)()
         n = int(lib.llama_tokenize(self._vocab, raw, len(raw), buffer, room, False, special))
@@ -270,7 +284,3 @@ class Model:
     def adds_bos(self) -> bool:
         """Whether the vocabulary asks for a BOS token in front."""
         return bool(lib.llama_vocab_get_add_bos(self._vocab)) and self.special_ids["bos"] in self.control_ids
-
-
-def _lone_surrogates(text: str) -> bool:
-    return any("\ud800" <= c <= "\udfff" for c in text)

@@ -59,6 +59,8 @@ class ChatTemplate:
         try:
             with deadline(MAX_SECONDS):
                 self._template = environment.from_string(source)
+            # jinja2 copies its chain of dictionaries anew for every rendering, slowly.
+            self._template.globals = dict(self._template.globals)
         except Exception as error:  # jinja2's parser and Python's compiler have many ways to give up
             raise ChatTemplateError(f"{where}: its chat template cannot be compiled: {_said(error)}") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.fake import FakeEngine, Result, command
+from tests.cli.talk import Talk
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +92,15 @@ def process() -> Callable[..., subprocess.CompletedProcess[bytes]]:
         return subprocess.run(command(args, real=real), **options)  # type: ignore[call-overload, no-any-return]
 
     return run
+
+
+@pytest.fixture
+def talk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Talk:
+    """A conversation without a profile."""
+    return Talk(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def lesson(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Talk:
+    """A conversation that a profile learns from."""
+    return Talk(tmp_path, capsys, monkeypatch, learns=True)

@@ -13,9 +13,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from drift_edge.attributes import Attributes
 from drift_edge.errors import DriftError
-from drift_edge.events import Answer, Event, Finish, Notice, Timings, Token
+from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Timings, Token
+from drift_edge.explanation import Explanation
+from drift_edge.kernel import AbortFlag
+from drift_edge.llama.context import Aborted
+from drift_edge.preferences import PreferencePair
+from drift_edge.profile import SLM
+from drift_edge.rewards import PairScores
 from drift_edge.weights import select_active
 
 
@@ -38,12 +46,43 @@ def plain_reply(question: str, call: Mapping[str, Any]) -> str:
     return f"You said: {question} [{how}, seed {call['seed']}, attempt {call['attempt']}]"
 
 
+class FakeScorer:
+    """Every token costs one nat, and under s_i one less for each time that a response names attribute i."""
+
+    def __init__(self, pool: Attributes, delay: float = 0.0) -> None:
+        self.pool, self.delay = pool, delay
+        self.scored: list[PreferencePair] = []
+        self.closed = False
+
+    def score(self, pair: PreferencePair, *, cancel: AbortFlag | None = None) -> PairScores:
+        """As `Scorer.score`."""
+        deadline = time.monotonic() + self.delay
+        while time.monotonic() < deadline and not (cancel and cancel.is_set()):
+            time.sleep(0.005)
+        if cancel and cancel.is_set():
+            raise Aborted
+        self.scored.append(pair)
+        logs, counts = [], []
+        for text in (pair.chosen, pair.rejected):
+            n = len(text.split())
+            logs.append(np.array([-n, *(text.count(name) - n for name in self.pool)], np.float64))
+            counts.append(n)
+        return PairScores(logs[0], logs[1], counts[0], counts[1])
+
+    def close(self) -> None:
+        """As `Scorer.close`."""
+        self.closed = True
+
+
 class FakeEngine:
     """Answers word by word, looks at the cancel token before each, and remembers its calls."""
+
+    slm = SLM("fake-slm", "0123456789abcdef")
 
     def __init__(self, pool: Attributes | None = None, reply: Reply = plain_reply, delay: float = 0.0) -> None:
         self.attributes = pool or Attributes.builtin()
         self.reply, self.delay = reply, delay
+        self.scorers: list[FakeScorer] = []
         self.calls: list[dict[str, Any]] = []
         self.notices: list[Notice] = []
         self.error: DriftError | None = None
@@ -94,6 +133,17 @@ class FakeEngine:
                 timings,
             ),
         )
+
+    def scorer(self) -> FakeScorer:
+        """As `Drift.scorer`."""
+        self.scorers.append(FakeScorer(self.attributes, self.delay))
+        return self.scorers[-1]
+
+    def explain(self, _messages: object, answer: Answer, _cancel: CancelToken | None = None) -> Explanation:
+        """As `Drift.explain`: every word is a token, and the attribute that it names pushed it by its weight."""
+        words = [*(f"{word} " for word in answer.text.split()), ""]
+        pushes = np.array([[w * (name in word) for name, w in answer.weights.items()] for word in words])
+        return Explanation(tuple(words), tuple(answer.weights), pushes, pushes, pushes.sum(axis=1))
 
     def close(self) -> None:
         """As `Drift.close`."""

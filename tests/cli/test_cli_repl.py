@@ -4,58 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from drift_edge.cli import repl
-from drift_edge.cli.config import Settings
-from drift_edge.cli.dialogue import Dialogue
 from drift_edge.cli.render import Screen
-from drift_edge.cli.session import Autosave, read_session
+from drift_edge.cli.session import read_session
 from drift_edge.errors import ContextOverflowError
-from tests.cli.fake import FakeEngine
-
-INTERRUPT = "\x03"
-GREETING = 2  # lines
-
-
-class Talk:
-    """Types lines into a conversation and keeps what was shown."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
-        self.engine = FakeEngine()
-        self.folder, self.capsys, self.patch = folder, capsys, patch
-        self.settings = Settings(seed=1)
-        screen = Screen("never")
-        self.dialogue = Dialogue(self.engine, self.settings, screen, Autosave(folder / "sessions", screen.note))
-
-    def __call__(self, *lines: str) -> tuple[str, str]:
-        """Type `lines`, then Ctrl-D; returns stdout, and stderr without the greeting."""
-        typed = iter(lines)
-
-        def read_line(_prompt: str) -> str:
-            line = next(typed, None)
-            if line is None:
-                raise EOFError
-            if line == INTERRUPT:
-                raise KeyboardInterrupt
-            return line
-
-        self.patch.setattr(repl, "open_reader", lambda _screen, _history: read_line)
-        repl.converse(self.dialogue, self.folder / "history")
-        out, err = self.capsys.readouterr()
-        return out, "".join(err.splitlines(keepends=True)[GREETING:])
-
-    @property
-    def asked(self) -> list[str]:
-        """The questions that reached the engine."""
-        return [call["messages"][-1]["content"] for call in self.engine.calls]
-
-
-@pytest.fixture
-def talk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Talk]:
-    return Talk(tmp_path, capsys, monkeypatch)
+from tests.cli.talk import INTERRUPT, Talk
 
 
 def test_turns_build_on_each_other(talk: Talk) -> None:
@@ -65,16 +20,10 @@ def test_turns_build_on_each_other(talk: Talk) -> None:
     assert [m["role"] for m in talk.engine.calls[1]["messages"]] == ["user", "assistant", "user"]
 
 
-def test_greeting_says_what_to_do(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
-    talk.patch.setattr(repl, "open_reader", lambda *_: _end_of_file)
-    repl.converse(talk.dialogue, talk.folder / "history")
-    err = capsys.readouterr().err
-    assert "the built-in pair. /help lists the commands, Ctrl-D leaves." in err
-    assert "/weights concise=0.8" in err
-
-
-def _end_of_file(_prompt: str) -> str:
-    raise EOFError
+def test_greeting_says_what_to_do(talk: Talk) -> None:
+    talk()
+    assert "the built-in pair. /help lists the commands, Ctrl-D leaves." in talk.greeting
+    assert "no weights, so nothing is steered; try /weights concise=0.8" in talk.greeting
 
 
 def test_triple_quotes_hold_several_lines(talk: Talk) -> None:
@@ -101,7 +50,7 @@ def test_leaving(talk: Talk, word: str) -> None:
         ("/wieghts a=1", "Error: unknown command /wieghts; did you mean /weights? (a message may begin with //)\n"),
         ("/etc/passwd is what?", "unknown command /etc/passwd"),
         ("/set beta 0", "Error: beta: expected a number over 0"),
-        ("/set beta none", "Error: beta: expected a number, got 'none'"),
+        ("/set top-p none", "Error: top-p: expected a number, got 'none'"),
         ("/set bata 1", "Error: unknown setting 'bata'; did you mean beta?"),
         ("/set ctx-size 64", "Error: ctx-size is fixed once a chat has begun: start again with --ctx-size"),
         ("/set top-k many", "Error: top-k: expected a whole number, 0 or more, got 'many'"),
@@ -149,7 +98,7 @@ def test_commands_show_what_is_set(talk: Talk) -> None:
         "  weights         concise=0.3,vivid=-0.8",
         "  vivid            -0.8",
         "  concise          +0.3  (not active)",
-        "  beta 0.5, steer logits",
+        "  your own; beta 0.5, steer logits",
         "  steer           logits",
         "  system          none",
         "  beta            0.5",

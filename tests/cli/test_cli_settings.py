@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drift_edge.cli import chat
-from drift_edge.cli.config import NAMES, Settings, read_config, read_environment, resolve
+from drift_edge.cli.config import DEFAULT_ACTIVE, DEFAULT_BETA, NAMES, Settings, read_config, read_environment, resolve
 from drift_edge.errors import UsageError
 from tests.cli.fake import FakeEngine, Result
 
@@ -68,15 +68,16 @@ def test_bad_environment_names_the_variable(cli: Cli, engine: FakeEngine, monkey
 
 def test_every_setting_can_come_from_the_environment() -> None:
     good = {"llm": "a", "slm": "b", "cache-type": "q8_0", "flash-attn": "on", "weights": "concise=1", "steer": "off"}
-    good |= {"system": "x", "stop": "x", "stats": "on", "color": "never", "save": "off"}
+    good |= {"system": "x", "stop": "x", "stats": "on", "color": "never", "save": "off", "profile": "me"}
     values = {
         name: good.get(name, "16" if isinstance(default, int) or default is None else "0.25")
         for name, default in ((name, Settings().get(name)) for name in NAMES)
         if name != "attributes"
     }
     names = {f"DRIFT_EDGE_{name.upper().replace('-', '_')}": value for name, value in values.items()}
-    settings, _ = resolve(read_environment(names))
-    for name in values:
+    settings, weights = resolve(read_environment(names))
+    assert weights == ("concise=1", "DRIFT_EDGE_WEIGHTS")
+    for name in values.keys() - {"weights"}:
         assert settings.get(name) != Settings().get(name), name
 
 
@@ -87,20 +88,45 @@ def test_files_in_config_are_found_beside_it(config: Callable[[str], Path]) -> N
     assert settings.slm == Path("/models/small.gguf")
 
 
-def test_custom_pool_decides_which_names_are_known(tmp_path: Path) -> None:
+def test_custom_pool_decides_which_names_are_known(cli: Cli, engine: FakeEngine, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[attributes]\npirate = 'You are a pirate.'\n")
-    found = {"attributes": (str(path), "--attributes"), "weights": ("pirate=1", "--weights")}
-    settings, pool = resolve(found)
-    assert (settings.weights, list(pool)) == ({"pirate": 1.0}, ["pirate"])
-    with pytest.raises(UsageError, match="unknown attribute 'formal'"):
-        resolve({**found, "weights": ("formal=1", "--weights")})
+    assert cli("chat", "-p", "Hi", "--attributes", str(path), "--weights", "pirate=1").code == 0
+    assert (engine.calls[0]["weights"], list(engine.attributes)) == ({"pirate": 1.0}, ["pirate"])
+    result = cli("chat", "-p", "Hi", "--attributes", str(path), "--weights", "formal=1")
+    assert result.code == 2
+    assert "unknown attribute 'formal'" in result.err
+
+
+@pytest.mark.parametrize(
+    ("sources", "profile", "weights"),
+    [
+        ([{"weights": 1}, {"profile": "me"}], "me", None),  # the stronger source's profile takes their place
+        ([{"profile": "me"}, {"weights": 1}], "me", 1),
+        ([{"profile": "me", "weights": 1}], "me", 1),
+        ([{"weights": 1}, {"profile": None}], None, 1),
+        ([{"weights": 1}, {"beta": 0.3}], "default", 1),
+    ],
+)
+def test_weights_and_profile_of_several_sources(sources: list[dict[str, object]], profile: str, weights: int) -> None:
+    settings, found = resolve(*({name: (value, "") for name, value in source.items()} for source in sources))
+    assert (settings.profile, found and found[0]) == (profile, weights)
+
+
+def test_a_profile_is_a_name_or_a_path(config: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config("profile = 'mine/me.json'")
+    monkeypatch.chdir(path.parent)
+    assert resolve(read_config(path))[0].profile == str(path.parent / "mine" / "me.json")
+    for given, expected in (("me", "me"), ("a.b", "a.b"), ("./me", str(path.parent / "me")), ("none", None)):
+        assert resolve({"profile": (given, "--profile")})[0].profile == expected
+    with pytest.raises(UsageError, match="expected a name of 1-64 letters"):
+        resolve({"profile": ("?", "--profile")})
 
 
 def test_defaults_are_the_engines() -> None:
     from drift_edge.engine import Drift
 
-    settings = Settings()
+    settings = Settings(beta=DEFAULT_BETA, active=DEFAULT_ACTIVE)
     parameters = inspect.signature(Drift.chat).parameters
     for name in ("beta", "active", "steer", "seed", "max_tokens", "stop"):
         assert getattr(settings, name) == parameters[name].default, name
@@ -115,7 +141,10 @@ def test_every_setting_is_a_flag_and_help_shows_its_default(cli: Cli) -> None:
     flags = {name.replace("_", "-") for name in inspect.signature(chat.chat).parameters}
     assert set(NAMES) <= flags
     text = " ".join(cli("chat", "--help").out.split())
-    settings = Settings()
+    settings = Settings(beta=DEFAULT_BETA, active=DEFAULT_ACTIVE)
     for name in ("beta", "active", "temperature", "top-k", "top-p", "min-p", "repeat-penalty", "max-tokens"):
         flag = text[text.index(f"--{name} ") :]
-        assert flag[flag.index("[default: ") :].startswith(f"[default: {settings.get(name):g}]"), name
+        default = flag[flag.index("[default: ") + len("[default: ") : flag.index("]")].removeprefix(
+            "the profile's, or "
+        )
+        assert default == f"{settings.get(name):g}", name

@@ -1,0 +1,96 @@
+"""`drift-edge profile rebuild`: a profile's choices, scored anew by another small LM or for other attributes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drift_edge.errors import ProfileError
+
+from .which import AsJson, Name, ProfileFlag, existing
+
+if TYPE_CHECKING:
+    from drift_edge.rewards import PairScores
+
+    from .config import Raw
+
+
+def rebuild(
+    name: Name = None,
+    profile: ProfileFlag = None,
+    slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM.  [default: the settings']")] = None,
+    attributes: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of a pool; 'none' is the built-in one.  [default: the profile's own]"),
+    ] = None,
+    text_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: 500]")
+    ] = None,
+    ctx_size: Annotated[int | None, typer.Option(help="Most tokens of a prompt with its response.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
+    slm_gpu_layers: Annotated[int | None, typer.Option(help="Layers of the small LM on the GPU.")] = None,
+    as_json: AsJson = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
+) -> None:
+    """Score all choices anew, for another small LM or another pool of attributes.
+
+    The profile changes at the end, in one step. Stopped by Ctrl-C, it is as it was, and the same command goes on.
+    """
+    from drift_edge.attributes import Attributes
+    from drift_edge.events import CancelToken
+    from drift_edge.learning import score_pairs
+    from drift_edge.profile import SLM
+    from drift_edge.storage import folders
+
+    from .config import read_config, read_environment, resolve
+    from .errors import INTERRUPTED
+    from .interrupt import cancel_on_interrupt
+    from .profile_edit import told
+    from .progress import Progress
+    from .render import Screen, show_log
+    from .scorer import loaded_slm, own_pool, scorer_on
+
+    flags = {
+        "slm": slm,
+        "attributes": attributes,
+        "ctx-size": ctx_size,
+        "threads": threads,
+        "slm-gpu-layers": slm_gpu_layers,
+    }
+    given: Raw = {
+        key: (str(value) if isinstance(value, Path) else value, f"--{key}")
+        for key, value in flags.items()
+        if value is not None
+    }
+    settings = resolve(read_config(folders().config_file), read_environment(), given)[0]
+    show_log(verbose)
+    screen = Screen(settings.color)
+    found = existing(name, profile)
+    if not found.settings.journal:
+        raise ProfileError(f"{found.path}: keeps no choices (--no-journal), so there is nothing to score anew")
+    pool = found.attributes if attributes is None else own_pool(settings) or Attributes.builtin()
+    pairs = [choice.pair for choice in found.choices() if not choice.pair.tie]
+    scores: dict[str, PairScores] = {}
+    with (
+        loaded_slm(settings, screen) as model,
+        scorer_on(model, pool, settings, text_length, screen) as scorer,
+    ):
+        cancel = CancelToken()
+        done = 0
+        with cancel_on_interrupt(cancel), Progress(len(pairs), screen) as progress:
+            for scored in score_pairs(scorer, pairs, cancel):
+                done += 1
+                if scored.scores:
+                    scores[scored.pair.id] = scored.scores
+                else:
+                    progress.note(f"choice {scored.pair.id} is not counted: {scored.why}")
+                progress.step(worked=scored.computed)
+        if done < len(pairs):
+            screen.say(
+                f"stopped: {done:,} of {len(pairs):,} choices are scored, the profile is as it was; "
+                "the same command goes on from there"
+            )
+            raise typer.Exit(INTERRUPTED)
+        told(found, [found.rebuild(scores, slm=SLM(model.name, model.fingerprint), attributes=pool)], as_json)

@@ -1,0 +1,85 @@
+"""The sLM, a scorer on it, and the profile that the scores are for, opened together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drift_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from drift_edge.attributes import Attributes
+    from drift_edge.llama.model import Model
+    from drift_edge.scoring import Scorer
+
+    from .config import Settings
+    from .render import Screen
+
+
+def own_pool(settings: Settings) -> Attributes | None:
+    """The pool that the settings name; None where they name none.
+
+    Raises:
+        UsageError: the file cannot be used.
+    """
+    from drift_edge.attributes import Attributes
+
+    return Attributes.from_toml(settings.attributes) if settings.attributes else None
+
+
+@contextmanager
+def loaded_slm(settings: Settings, screen: Screen) -> Iterator[Model]:
+    """The small LM that the settings name, or the built-in pair's.
+
+    Raises:
+        UsageError: an LLM is named, but no sLM.
+        ModelError: it cannot be used.
+    """
+    import sys
+
+    from drift_edge.llama.model import Model
+
+    from ..models import builtin_pair
+    from .render import is_terminal
+
+    if settings.llm and not settings.slm:
+        raise UsageError("--llm needs --slm too: scoring is the small LM's work")
+    path: Path = settings.slm or builtin_pair()[1]
+    if settings.slm and is_terminal(sys.stderr):
+        screen.say(f"loading {path.name} ...", "dim")
+    with Model(path, gpu_layers=settings.slm_gpu_layers) as model:
+        yield model
+
+
+@contextmanager
+def scorer_on(
+    model: Model, attributes: Attributes, settings: Settings, text_length: int | None, screen: Screen
+) -> Iterator[Scorer]:
+    """A scorer with the cache that all runs share.
+
+    Raises:
+        UsageError: a setting is out of range.
+        DriftError: the cache cannot be used.
+    """
+    from drift_edge.llama.chat import ChatFormat
+    from drift_edge.reward_cache import RewardCache
+    from drift_edge.scoring import DEFAULT_TEXT_LENGTH, Scorer
+    from drift_edge.storage import folders
+
+    with (
+        RewardCache(folders().rewards) as cache,
+        Scorer(
+            model,
+            ChatFormat(model),
+            attributes,
+            text_length=text_length or DEFAULT_TEXT_LENGTH,
+            n_ctx=settings.ctx_size,
+            threads=settings.threads,
+            cache=cache,
+        ) as scorer,
+    ):
+        if cache.moved_aside:
+            screen.note(f"the cache of scores was damaged and is begun anew; the old file is {cache.moved_aside}")
+        yield scorer

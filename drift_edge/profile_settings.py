@@ -1,0 +1,104 @@
+"""What a person sets in a profile, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from drift_edge.approximation import check_estimator
+from drift_edge.errors import UsageError
+from drift_edge.rewards import check_reduction
+from drift_edge.weights import MAX_WEIGHT, check_active, check_beta
+
+#: Out of decoding until they are allowed: steering towards them is hardly ever what a person wants.
+DEFAULT_BLOCKED = ("conspiracy", "sycophant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a person sets.
+
+    Attributes:
+        reduction: of the rewards (`rewards.REDUCTIONS`).
+        estimator: of the weights (`approximation.ESTIMATORS`).
+        beta: strength of decoding.
+        active: how many attributes take part in decoding at most.
+        renormalise: whether the active weights are scaled to length 1.
+        half_life: in choices, after which one counts half; None counts all alike.
+        pinned: attributes always among the active.
+        blocked: attributes never in decoding, known or not.
+        fixed: weights set by hand, over those learned.
+        journal: whether the choices themselves are kept.
+
+    Raises:
+        UsageError: a value is wrong; the message begins with the field's name.
+    """
+
+    reduction: str = "sum"
+    estimator: str = "closed-form"
+    beta: float = 0.5
+    active: int = 7
+    renormalise: bool = False
+    half_life: float | None = None
+    pinned: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = DEFAULT_BLOCKED
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    journal: bool = True
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            try:
+                check(value)
+            except (TypeError, OverflowError):  # no dict has a list among its keys, and no double holds 10^400
+                raise UsageError(f"{name}: expected another kind of value, got {value!r:.60}") from None
+
+
+def _check_half_life(value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (number and math.isfinite(value) and value >= 1):
+        raise UsageError(f"half_life: expected a number of choices, 1 or more, or none, got {value!r:.60}")
+
+
+def _check_fixed(value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"fixed: expected weights by attribute, got {type(value).__name__}")
+    for name, weight in value.items():
+        # Written so that NaN fails the comparison too.
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not abs(weight) <= MAX_WEIGHT:
+            raise UsageError(f"fixed.{name}: expected a number within ±{MAX_WEIGHT:g}, got {weight!r:.60}")
+
+
+def _switch(name: str) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        if not isinstance(value, bool):
+            raise UsageError(f"{name}: expected true or false, got {value!r:.60}")
+
+    return check
+
+
+def _names(name: str) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{name}: expected names of attributes, got {type(value).__name__}")
+        for i, item in enumerate(value):
+            if not isinstance(item, str):
+                raise UsageError(f"{name}[{i}]: expected the name of an attribute, got {item!r:.60}")
+
+    return check
+
+
+_CHECKS: Mapping[str, Callable[[Any], object]] = {
+    "reduction": check_reduction,
+    "estimator": check_estimator,
+    "beta": check_beta,
+    "active": check_active,
+    "renormalise": _switch("renormalise"),
+    "half_life": _check_half_life,
+    "pinned": _names("pinned"),
+    "blocked": _names("blocked"),
+    "fixed": _check_fixed,
+    "journal": _switch("journal"),
+}
