@@ -11,17 +11,15 @@ import hashlib
 import json
 import logging
 import math
-import os
-import secrets
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_low
 from typing import Any, Literal
 
 from drift_edge.errors import UsageError
+from drift_edge.storage import make_private, write_private
 
 DraftKind = Literal["steered", "base"]
 Draft = Literal["auto", "steered", "base"]
@@ -196,15 +194,11 @@ class Costs:
             "acceptance": {kind: [a.hits, a.trials] for kind, a in self.acceptance.items()},
             "same": self.same,
         }
-        beside = self.file.with_name(f".{self.file.name}.{secrets.token_hex(4)}")
         try:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            beside.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
-            os.replace(beside, self.file)
+            make_private(self.file.parent)
+            write_private(self.file, json.dumps(data, allow_nan=False).encode())
             self.changed = False
         except OSError as error:
-            with suppress(OSError):
-                beside.unlink()
             _logger.warning("%s: cannot be written: %s", self.file, error)
 
     def add(self, prices: Prices, rows: int, seconds: float) -> None:

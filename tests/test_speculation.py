@@ -146,6 +146,11 @@ def test_without_fusion_the_base_drafts_for_the_llm(pair: tuple[Drift, Drift], s
             assert b.speculation.draft == "base"
             assert b.speculation.accepted > 3
             assert b.timings.llm_decodes < a.timings.llm_decodes
+            prompt = ahead.pair.slm_format.encode(messages, ahead.attributes.base, ahead._answers.by_text)
+            assert ahead._steering is not None
+            base = ahead._steering.context.tokens[0]
+            assert base == [*prompt, *b.tokens][: len(base)]
+            assert len(base) > len(prompt) + len(b.tokens) - 9
         messages = follow_up(messages, a)
 
 
@@ -441,6 +446,7 @@ class FakeContext:
     def __init__(self, tables: NDArray[np.float32], wobble: float) -> None:
         self.tables, self.wobble, self.n_seq = tables, wobble, len(tables)
         self.tokens: list[list[int]] = [[] for _ in tables]
+        self.shapes: set[int] = set()
         self._logits: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def prefill(self, prompts: Mapping[int, Sequence[int]]) -> None:
@@ -458,6 +464,7 @@ class FakeContext:
         for (seq, tokens), last in zip(parts, wanted, strict=True):
             self.tokens[seq] += tokens
             rows += [self.tables[seq][token] for token in tokens[len(tokens) - last :]]
+        self.shapes.add(n)
         self._logits = np.array(rows) + np.float32(self.wobble * n) * np.cos(np.arange(6, dtype=np.float32))
 
     def truncate(self, seq: int, n: int) -> None:
@@ -545,12 +552,14 @@ def test_without_the_wobble_the_text_is_the_same(draft: DraftKind) -> None:
     llm, slm = fakes(2, wobble=0.0)
     for seed in range(60):
         g = 1 + seed % MOST_DRAFTED
+        llm.shapes.clear()
         plain, _ = fake_answer(llm, slm, p, None, seed, settings, n=20)
         ahead, speculation = fake_answer(llm, slm, p, Plan(Costs(), 2, (draft,), g), seed, settings, n=20)
         assert plain == ahead
         assert speculation is not None
         assert speculation.same
         assert [len(t) for t in (*llm.tokens, *slm.context.tokens)] == [21] * 4
+        assert llm.shapes == {1, g + 1}  # whatever a draft's length: other shapes are not known to be the same
 
 
 def test_auto_with_a_seed_leaves_out_what_would_change_the_text() -> None:
