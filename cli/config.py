@@ -171,7 +171,7 @@ def read_config(path: Path) -> Raw:
         return {}
     except OSError as error:
         raise UsageError(f"{path}: cannot read the config file: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     found: dict[str, tuple[object, str]] = {}
     for key, value in data.items():

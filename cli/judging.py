@@ -49,7 +49,11 @@ def ask_two(dialogue: Dialogue, question: str, read_key: ReadKey) -> None:
     """
     needed(dialogue.learner)
     dialogue.begin(question)
-    two = show_two(dialogue)
+    try:
+        two = show_two(dialogue)
+    except KeyboardInterrupt:
+        dialogue.screen.say("(stopped, so there is nothing to choose between)", "dim")
+        return
     if two is None:
         return
     try:
@@ -63,9 +67,10 @@ def show_two(dialogue: Dialogue) -> Two | None:
     """Show two answers to the last question, one by the person's own weights and one that probes, in no fixed order.
 
     Returns:
-        Both, the own one being kept for now; None where there is nothing to choose between, which is said.
+        Both, the own one being kept for now; None where both came out the same, which is said.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C stopped an answer; what there is of it is kept.
         DriftError: the engine cannot answer.
     """
     learner, screen, turn = needed(dialogue.learner), dialogue.screen, dialogue.turn
@@ -76,7 +81,8 @@ def show_two(dialogue: Dialogue) -> Two | None:
     order = (True, False) if noise_seed(seed, len(dialogue.turns), turn.attempt) % 2 else (False, True)
     shown: dict[bool, Answer] = {}
     for letter, is_own in zip("AB", order, strict=True):
-        screen.say(f"{letter}:", "bold")
+        if not screen.quiet:
+            screen.say(f"{letter}:", "bold")
         # The same noise for both, so that what steers them is all that they differ by.
         answer = dialogue.generate(sides[is_own], seed=seed)
         for _ in range(_REDRAWS):
@@ -88,8 +94,7 @@ def show_two(dialogue: Dialogue) -> Two | None:
         shown[is_own] = answer
         if answer.finish_reason == "cancelled":
             dialogue.keep(shown.get(True, answer))
-            screen.say("(stopped, so there is nothing to choose between)", "dim")
-            return None
+            raise KeyboardInterrupt
     dialogue.keep(shown[True])
     if shown[True].text.strip() == shown[False].text.strip():
         screen.say("(both came out the same, so there is nothing to choose between)", "dim")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -234,7 +235,7 @@ def _work(
     counts = {"pairs": len(pairs), "new": -_known(profile), "ties": 0, "unscored": 0, "computed": 0}
     done, why = 0, ""
     work = score_pairs(scorer, pairs, cancel) if wanted.dry_run else learn(scorer, profile, pairs, cancel)
-    with cancel_on_interrupt(cancel), Progress(len(pairs), screen) as progress:
+    with cancel_on_interrupt(cancel), closing(work), Progress(len(pairs), screen) as progress:
         for scored in work:
             done += 1
             counts["ties"] += scored.pair.tie
@@ -245,7 +246,6 @@ def _work(
                 counts["unscored"] += 1
                 why = f"{scored.pair.source or f'pair {scored.pair.id}'}: cannot be scored: {scored.why}"
                 if wanted.strict:
-                    work.close()
                     raise PreferencesError(why)
                 if counts["unscored"] <= _SHOWN:
                     progress.note(why)
@@ -273,7 +273,7 @@ def _show(profile: Profile, scores: list[PairScores], counts: dict[str, int], wa
     if wanted.dry_run:
         weights = weights_of(scores, profile, estimation) if scores else {}
     else:
-        weights = profile.to_dict()["weights"]
+        weights = {name: weight.to_dict() for name, weight in profile.table().items()}
         if profile.settings.journal:
             scores = [choice.scores for choice in profile.choices() if choice.scores]
     found = accuracy(scores, estimation["reduction"]) if scores else None

@@ -96,12 +96,13 @@ def _template_line(how: ChatFormat) -> str:
 def _row(path: Path) -> dict[str, Any]:
     from drift_edge.llama.gguf_header import read_header
 
-    row: dict[str, Any] = {"path": str(path), "bytes": path.stat().st_size, "architecture": None, "name": None}
+    size = path.stat().st_size if path.exists() else 0  # a link to nowhere
+    row: dict[str, Any] = {"path": str(path), "bytes": size, "architecture": None, "name": None}
     try:
         header = read_header(path)
     except ModelError as error:
         return {**row, "error": str(error).removeprefix(f"{path}: ")}
-    name = header.metadata.get("general.name", path.stem)
+    name = str(header.metadata.get("general.name", path.stem))
     return {**row, "architecture": header.architecture, "name": name, "error": None}
 
 

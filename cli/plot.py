@@ -97,7 +97,7 @@ def _figure(profile: Profile) -> Any:
     rewards.barh(rows - 0.2, L[order], 0.4, color=_REJECTED, label="L, rejected answers")
     rewards.set_yticks(rows, names)
     rewards.set_title(f"Mean reward ({profile.settings.reduction} over tokens)")
-    rewards.legend(loc="lower right", frameon=False)
+    rewards.legend(loc="upper center", bbox_to_anchor=(0.5, -0.045), ncols=2, frameon=False)
     colors = [_LIKED if value >= 0 else _DISLIKED for value in mean[order]]
     preference.barh(rows, mean[order], 0.7, xerr=error[order], color=colors, error_kw={"lw": 0.8, "ecolor": "#333333"})
     preference.set_yticks(rows, [])

@@ -41,13 +41,11 @@ def styled(text: str, style: str) -> str:
 
 
 def show_log(wanted: bool) -> None:
-    """Show the engine's and llama.cpp's log on stderr, or nothing of it."""
-    logger = logging.getLogger("drift_edge")
+    """Show the engine's and llama.cpp's log on stderr, if that is wanted."""
     if wanted:
+        logger = logging.getLogger("drift_edge")
         logger.addHandler(logging.StreamHandler(sys.stderr))
         logger.setLevel(logging.DEBUG)
-    else:
-        logger.addHandler(logging.NullHandler())  # without one, Python prints warnings by itself
 
 
 class Screen:

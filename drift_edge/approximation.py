@@ -166,14 +166,14 @@ def leave_one_out(
         regularisation: instead of the estimator's `REGULARISATION`.
 
     Returns:
-        In [0, 1]; 0.5 for fewer than 2 pairs, of which nothing can be learned.
+        In [0, 1]; 0.5 where the other pairs are too few to learn anything from.
 
     Raises:
         UsageError: wrong shapes or numbers, unknown estimator, or a regularisation out of range.
     """
     W, L = check_rewards(W, L, np.shape(W)[-1] if np.ndim(W) else 0)
     strength = _strength(check_estimator(estimator), regularisation)
-    if len(W) < 2 or not (W - L).any():
+    if len(W) < 2 + (estimator in _NEEDS_TWO) or not (W - L).any():
         return 0.5
     return _share_right(_margins_without(W, L, estimator, strength))
 
@@ -293,21 +293,17 @@ def _margins_without(W: FloatArray, L: FloatArray, estimator: str, strength: flo
         # only scales d_j^T v, by 1 / (1 - u^T A^-1 u) > 0.
         eigenvalues, Q = np.linalg.eigh(D.T @ D)
         U = D @ Q
-        ridge = strength * _above_noise(eigenvalues.sum() - _row_dots(D, D), eigenvalues.sum()) / K
-        return _row_dots(U, (total @ Q - U) * _inverse(np.maximum(eigenvalues, 0) + ridge[:, None]))
-    squares = (D * D).sum(axis=0)
-    without = _above_noise(squares - D * D, squares) / (n - 1)
-    return _row_dots(D, _by_attribute(estimator, n - 1, (total - D) / (n - 1), without, strength))
+        own, whole = _row_dots(D, D), eigenvalues.sum()
+        inverse = _inverse(np.maximum(eigenvalues, 0) + strength / K * (whole - own)[:, None])
+        # Where all other pairs are 0, nothing but rounding is left to decide.
+        return np.where(whole - own > 1e-12 * whole, _row_dots(U, (total @ Q - U) * inverse), 0.0)
+    squares = np.maximum((D * D).sum(axis=0) - D * D, 0)
+    return _row_dots(D, _by_attribute(estimator, n - 1, (total - D) / (n - 1), squares / (n - 1), strength))
 
 
 def _row_dots(A: FloatArray, B: FloatArray) -> FloatArray:
     dots: FloatArray = np.einsum("jk,jk->j", A, B)
     return dots
-
-
-def _above_noise(rest: FloatArray, whole: FloatArray | float) -> FloatArray:
-    """A sum of squares with one term taken out again, 0 where nothing but rounding is left."""
-    return np.where(rest > 1e-12 * np.asarray(whole), rest, 0.0)
 
 
 # --- logistic regression ---------------------------------------------------------------------------------------------
@@ -371,10 +367,10 @@ def _fit(Z: FloatArray, penalised: FloatArray, ridge: float) -> _Fit:
         hessian = (rows.T * (chance * (1 - chance))) @ rows + np.diag(penalty)
         step = np.linalg.solve(hessian, downhill)
         gain, share = float(downhill @ step), 1.0
-        while (then := loss(beta + share * step)) > now - share * gain / 4 and share > 1e-12:
+        if gain <= 1e-12 * now:  # so near, a step squares the distance, while doubles hardly tell the sums apart
+            return _Fit(beta + step, Z, hessian)
+        while (then := loss(beta + share * step)) > now - share * gain / 4:
             share /= 2
-        if not then < now:  # as low as doubles can tell
-            return _Fit(beta, Z, hessian)
         beta, now = beta + share * step, then
 
 

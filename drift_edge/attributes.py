@@ -120,7 +120,7 @@ class Attributes(Mapping[str, Attribute]):
     def _parse(cls, raw: bytes, where: str) -> Attributes:
         try:
             data = tomllib.loads(raw.decode("utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
             raise UsageError(f"{where}: not valid TOML: {error}") from error
         table = data.get("attributes")
         if not isinstance(table, dict) or not table:

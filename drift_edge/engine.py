@@ -149,7 +149,8 @@ class Drift:
             n_ctx = ctx_size or min(DEFAULT_CONTEXT, trained)
             settings = ContextSettings(n_ctx, threads, flash_attn, cache_type)
             load_s = time.perf_counter() - start
-            return cls(pair, settings, attributes=attributes, n_seq=active + 1, load_s=load_s, cache=cache)
+            n_seq = min(active, len(attributes or Attributes.builtin())) + 1
+            return cls(pair, settings, attributes=attributes, n_seq=n_seq, load_s=load_s, cache=cache)
         except BaseException:
             slm_model.close()
             llm_model.close()
@@ -264,8 +265,10 @@ class Drift:
             raise UsageError(f"max_tokens: expected a whole number, 1 or more, got {max_tokens!r}")
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
             raise UsageError(f"seed: expected a whole number, got {seed!r}")
-        if isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
+        if not isinstance(stop, Sequence) or isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
             raise UsageError(f"stop: expected a list of texts, got {stop!r}")
+        if sampler is not None and not isinstance(sampler, SamplerSettings):
+            raise UsageError(f"sampler: expected SamplerSettings, got {type(sampler).__name__}")
         if overflow not in OVERFLOWS:
             raise UsageError(f"overflow: expected one of {', '.join(OVERFLOWS)}, got {overflow!r}")
         request = _Request(
@@ -347,7 +350,6 @@ class Drift:
                     "context-rebuilt",
                     f"the sLM's context was rebuilt with room for {len(prompts.attributes)} attributes",
                 )
-            llm.queued = slm is not None and bool(prompts.attributes) and self._spare_cores(slm)
             before = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
             out, steps = Generation(), None
             first = last = start
@@ -491,6 +493,7 @@ class Drift:
         return self.pair.slm.offloaded or self._llm.threads + steering.context.threads <= library.physical_cores()
 
     def _prefill(self, prompts: Prompts, steering: Steering | None, cancel: CancelToken) -> None:
+        self._llm.queued = bool(prompts.attributes) and steering is not None and self._spare_cores(steering)
         self._llm.set_abort(cancel.flag)
         self._llm.prefill({0: prompts.llm})
         if steering is not None:
@@ -553,9 +556,13 @@ class Drift:
             float64 (n + 1, n_vocab): log softmax of Eq. 15's logits.
 
         Raises:
+            UsageError: a continuation's id does not exist.
             As `chat`.
         """
         checked = check_messages(messages)
+        for token in continuation:
+            if not isinstance(token, (int, np.integer)) or not 0 <= token < self.pair.n_vocab:
+                raise UsageError(f"continuation: expected ids from 0 to {self.pair.n_vocab - 1:,}, got {token!r}")
         p = select_active(check_weights(weights or {}, self.attributes), active) if steer != "off" else {}
         request = _Request(p, check_beta(beta), steer, SamplerSettings(), 0, len(continuation) + 1, "error")
         with self._exclusive():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from drift_edge.errors import ChatTemplateError, ContextOverflowError, DecodeError
@@ -34,7 +34,9 @@ class Scored:
     computed: bool = False
 
 
-def score_pairs(scorer: Scorer, pairs: Iterable[PreferencePair], cancel: CancelToken | None = None) -> Iterator[Scored]:
+def score_pairs(
+    scorer: Scorer, pairs: Iterable[PreferencePair], cancel: CancelToken | None = None
+) -> Generator[Scored, None, None]:
     """Score pairs, one after another, in their order.
 
     Args:
@@ -66,7 +68,7 @@ def score_pairs(scorer: Scorer, pairs: Iterable[PreferencePair], cancel: CancelT
 
 def learn(
     scorer: Scorer, profile: Profile, pairs: Iterable[PreferencePair], cancel: CancelToken | None = None
-) -> Iterator[Scored]:
+) -> Generator[Scored, None, None]:
     """Score pairs and have `profile` learn from them; a pair that it knows already is not scored again.
 
     The profile is written every few seconds, when all is done, and when the iterator is closed.

@@ -108,8 +108,7 @@ def undo(state: State, records: Sequence[Record]) -> Step:
 def reset(state: State) -> Step:
     """Forget all choices, all that was set by hand, and the history."""
     empty = Statistics(tuple(state.attributes))
-    state = replace(state, settings=replace(state.settings, fixed={}), statistics=empty, pending=0, history=())
-    records = [_start(state)]
+    records = [_start(replace(state, statistics=empty), reset=True)]
     return Step(tally.count(state, records), records, rewrite=True)
 
 
@@ -162,8 +161,8 @@ def configure(state: State, records: Iterable[Record], settings: Settings) -> St
     return Step(after)
 
 
-def _start(state: State) -> Record:
-    return new_record(state.seq + 1, now(), "start", tally.start_of(state))
+def _start(state: State, *, reset: bool = False) -> Record:
+    return new_record(state.seq + 1, now(), "start", tally.start_of(state, reset=reset))
 
 
 def _refuse_unknown(ids: Iterable[str], known: Iterable[object]) -> None:

@@ -261,9 +261,10 @@ class Store:
                 if path.exists() or path.is_symlink():
                     path.unlink()
                     gone.append(path)
-            with suppress(PermissionError):  # Windows does not delete what is open
-                self.lock.unlink()
-                gone += [self.lock] if gone else []
+            for path in (self.lock, storage.turn_of(self.lock)):
+                with suppress(PermissionError):  # Windows does not delete what is open
+                    path.unlink()
+                    gone += [path] if gone else []
             return tuple(gone)
 
     @contextmanager

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from drift_edge import kernel
 from drift_edge.attributes import Attributes
-from drift_edge.errors import ContextOverflowError, DecodeError, UsageError
+from drift_edge.errors import ClosedError, ContextOverflowError, DecodeError, UsageError
 from drift_edge.kernel import AbortFlag
 from drift_edge.llama.chat import ChatFormat
 from drift_edge.llama.context import Context, Logits
@@ -136,6 +136,7 @@ class Scorer:
         self._prompts = [attributes.base, *(attribute.prompt for attribute in attributes.values())]
         self._n_vocab = real_tokens(model)
         self._context: Context | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     @classmethod
@@ -167,9 +168,13 @@ class Scorer:
     def close(self) -> None:
         """Free the context. Waits for a pair that another thread is scoring: set its `cancel` first."""
         with self._lock:
-            if self._context is not None:
-                self._context.close()
-                self._context = None
+            self._closed = True
+            self._drop_context()
+
+    def _drop_context(self) -> None:
+        if self._context is not None:
+            self._context.close()
+            self._context = None
 
     def __enter__(self) -> Scorer:
         return self
@@ -212,11 +217,13 @@ class Scorer:
         Raises:
             UsageError: a name is not in the pool, or is given twice.
             ContextOverflowError: (s_i, x) and a response are longer than `n_ctx`: skip the pair.
-            ChatTemplateError, DecodeError, ModelError: as their names say.
+            ChatTemplateError, ClosedError, DecodeError, ModelError: as their names say.
             Aborted: `cancel` was set. What the cache was given before (after every 8 prompts) is kept.
         """
         wanted = range(len(self._prompts)) if names is None else self._indices(names)
         with self._lock:
+            if self._closed:
+                raise ClosedError("the scorer has been closed")
             known: dict[str, CachedScore] = {}
             if self.cache is not None:
                 known = self.cache.get(self.key, pair.id, (self._prompts[i] for i in wanted))
@@ -276,9 +283,7 @@ class Scorer:
             )
         if self._context is not None and need <= self._context.n_ctx:
             return self._context
-        if self._context is not None:
-            self._context.close()
-            self._context = None
+        self._drop_context()
         n_ctx = min(self.n_ctx, max(_LEAST_CONTEXT, 1 << (need - 1).bit_length()))
         a_sequence = n_ctx * self.model.kv_width * _CACHE_BYTES_EACH[self.cache_type]
         n_seq = min(len(self._prompts), self.cache_bytes // a_sequence, self._n_outputs, max_sequences())

@@ -166,24 +166,41 @@ def append(path: Path, data: bytes, end: int) -> None:
 
 @contextmanager
 def locked(path: Path, wait: float) -> Iterator[None]:
-    """Hold the lock file `path`, made where it is missing, against other processes and threads.
+    """Hold the lock file `path` against other processes and threads. It and `turn_of(path)` are made where missing.
+
+    Whoever waits holds a turn, which is needed to try at all: so that one who releases the lock and wants it again at
+    once does not come before those who wait.
 
     Args:
         wait: seconds to wait for whoever holds it.
 
     Raises:
         TimeoutError: it is still held after `wait` seconds.
-        OSError: the lock file cannot be made or opened.
+        OSError: a lock file cannot be made or opened.
     """
     deadline = time.monotonic() + wait
-    while (fd := _try_lock(path)) is None:
-        if time.monotonic() >= deadline:
-            raise TimeoutError(f"{path}: still locked after {wait:g} seconds")
-        time.sleep(random.uniform(0.001, 0.01))  # unequal steps, so that nobody is always second
+    turn = _lock(turn_of(path), deadline)
+    try:
+        held = _lock(path, deadline)
+    finally:
+        _unlock(turn)
     try:
         yield
     finally:
-        _unlock(fd)
+        _unlock(held)
+
+
+def turn_of(path: Path) -> Path:
+    """The second lock file, which is held while the lock `path` is waited for."""
+    return path.with_name(f"{path.name}.turn")
+
+
+def _lock(path: Path, deadline: float) -> int:
+    while (fd := _try_lock(path)) is None:
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"{path}: still locked")
+        time.sleep(random.uniform(0.001, 0.01))  # unequal steps, so that nobody is always second
+    return fd
 
 
 def _try_lock(path: Path) -> int | None:

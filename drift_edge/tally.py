@@ -31,11 +31,17 @@ from drift_edge.statistics import Statistics
 MAX_HISTORY = 64
 
 
-def start_of(state: State) -> dict[str, object]:
-    """What the first record of a journal says: what the scores are of, and what was counted before it began."""
+def start_of(state: State, *, reset: bool = False) -> dict[str, object]:
+    """What the first record of a journal says: what the scores are of, and what was counted before it began.
+
+    Args:
+        state: of the profile.
+        reset: whether what was set by hand, and the history, end here too.
+    """
     counted = state.statistics.pairs or state.statistics.ties
     statistics = state.statistics.to_dict() if counted else None
-    return {"schema": SCHEMA, "profile": state.id, **made_with(state.slm, state.attributes), "statistics": statistics}
+    made = made_with(state.slm, state.attributes)
+    return {"schema": SCHEMA, "profile": state.id, "reset": reset, **made, "statistics": statistics}
 
 
 def count(state: State, records: Iterable[Record]) -> State:
@@ -54,6 +60,8 @@ def count(state: State, records: Iterable[Record]) -> State:
         seq = record.seq
         if record.kind == "start":
             name, slm, attributes, statistics = _start(record)
+            if record.seq > state.seq and _resets(record):
+                state = replace(state, settings=replace(state.settings, fixed={}), history=())
             pending = 0
         elif record.kind in ("choice", "scored"):
             scores = record.scores()
@@ -141,6 +149,10 @@ def _start(record: Record) -> tuple[str, SLM | None, Attributes, Statistics]:
         kind = ProfileVersionError if isinstance(error, ProfileVersionError) else ProfileCorruptError
         raise kind(f"{record.where}: {error}") from error
     return name, slm, attributes, statistics
+
+
+def _resets(record: Record) -> bool:
+    return isinstance(record.value, Mapping) and record.value.get("reset") is True
 
 
 def _weights(settings: Settings, learned: Estimate, n: float) -> dict[str, Weight]:

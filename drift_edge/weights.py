@@ -11,6 +11,7 @@ from drift_edge.attributes import Attributes
 from drift_edge.errors import UsageError, WeightsError
 
 MAX_WEIGHT = 1_000.0
+MIN_BETA = 1e-9  # the largest p/beta must leave float32 room for sums
 _MAX_FILE = 1_000_000
 
 
@@ -36,11 +37,14 @@ def check_beta(beta: float) -> float:
     """`beta` as a float.
 
     Raises:
-        UsageError: not a number over 0.
+        UsageError: not a number of 1e-9 or more.
     """
     number = isinstance(beta, (int, float)) and not isinstance(beta, bool)
-    if not number or not math.isfinite(beta) or beta <= 0:
-        raise UsageError(f"beta: expected a number over 0 (0.5 is the paper's; smaller steers more), got {beta!r}")
+    if not number or not MIN_BETA <= beta < math.inf:
+        raise UsageError(
+            f"beta: expected a number over 0 and at least {MIN_BETA:g} (0.5 is the paper's; smaller steers more), "
+            f"got {beta!r}"
+        )
     return float(beta)
 
 

@@ -51,6 +51,8 @@ def test_own_attributes(tmp_path: Path) -> None:
         (b"attributes = 5", r"expected a table \[attributes\]"),
         (b"[attributes]", r"expected a table \[attributes\]"),
         (b"[attributes\n", "not valid TOML"),
+        (b"a = " + b"[" * 50_000, "not valid TOML"),
+        (b"a = " + b"9" * 5_000, "not valid TOML"),
         (b'[attributes]\na = "\xff"', "not valid TOML"),
         (b"[attributes]\na = 5", "attribute 'a': expected a prompt that is not empty, got 5"),
         (b'[attributes]\na = "  "', "expected a prompt that is not empty"),

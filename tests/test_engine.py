@@ -365,6 +365,11 @@ def test_more_attributes_than_room_rebuild_with_a_notice(bpe_files: tuple[Path, 
         assert drift.complete(ASK, weights=SEVEN, seed=1, max_tokens=20).tokens == tokens
 
 
+def test_more_active_than_there_are(bpe_files: tuple[Path, Path]) -> None:
+    with Drift.load(*bpe_files, active=100_000) as drift:
+        assert drift.complete(ASK, weights=SEVEN, active=100_000, seed=0, max_tokens=2).weights == SEVEN
+
+
 def _notices(drift: Drift, messages: Messages = ASK, **arguments: Any) -> list[Notice]:
     return [e for e in drift.chat(messages, seed=0, max_tokens=2, **arguments) if isinstance(e, Notice)]
 
@@ -658,6 +663,8 @@ def test_closing_waits_for_another_thread(bpe_files: tuple[Path, Path]) -> None:
         ({"seed": 1.0}, "seed"),
         ({"stop": "END"}, "stop: expected a list of texts, got 'END'"),
         ({"stop": [1]}, "stop"),
+        ({"stop": None}, "stop: expected a list of texts, got None"),
+        ({"sampler": {"temperature": 0}}, "sampler: expected SamplerSettings, got dict"),
         ({"overflow": "cut"}, "overflow: expected one of drop, error, got 'cut'"),
     ],
 )
@@ -670,13 +677,16 @@ def test_wrong_arguments_are_told_at_once(arguments: dict[str, Any], expected: s
 def test_wrong_messages_are_told_at_once(drift: Drift) -> None:
     with pytest.raises(UsageError, match="there are none"):
         drift.chat([])
+    with pytest.raises(UsageError, match="messages: expected a list of dicts, got NoneType"):
+        drift.chat(None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the last is the assistant's"):
         drift.next_logprobs([{"role": "assistant", "content": "a"}])
 
 
-def test_a_continuation_that_does_not_exist(drift: Drift) -> None:
-    with pytest.raises(DecodeError):
-        drift.next_logprobs(ASK, [5, 100_000])
+@pytest.mark.parametrize("token", [-1, 100_000, 1 << 40, 1.0, "a"])
+def test_a_continuation_that_does_not_exist(token: Any, drift: Drift) -> None:
+    with pytest.raises(UsageError, match=r"continuation: expected ids from 0 to \d+, got"):
+        drift.next_logprobs(ASK, [5, token])
     assert drift.complete(ASK, seed=0, max_tokens=3).tokens
 
 

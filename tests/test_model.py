@@ -86,6 +86,16 @@ def test_wrong_shapes_are_refused_by_llama_cpp(tmp_path: Path) -> None:
         Model(tiny.write(tmp_path / "m.gguf", BPE, tensors=small))
 
 
+def test_nothing_is_printed_where_an_app_has_set_up_no_logging(tmp_path: Path) -> None:
+    path = tiny.write(tmp_path / "m.gguf", BPE, tensors={"output_norm.weight": np.ones(16, np.float32)})
+    code = (
+        "from drift_edge.errors import ModelFileError\nfrom drift_edge.llama.model import Model\n"
+        f"try: Model({str(path)!r})\nexcept ModelFileError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
+
+
 def test_what_llama_cpp_says_goes_to_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -676,7 +676,14 @@ def test_delete_says_what_is_gone(path: Path) -> None:
     (path.parent / "another.json").write_text("{}")
     (path.parent / ".me.json.new").write_text("left by a killed program")
     gone = profile.delete()
-    assert {p.name for p in gone} == {"me.json", "me.json.bak", "me.jsonl", "me.json.lock", ".me.json.new"}
+    assert {p.name for p in gone} == {
+        "me.json",
+        "me.json.bak",
+        "me.jsonl",
+        "me.json.lock",
+        "me.json.lock.turn",
+        ".me.json.new",
+    }
     assert [p.name for p in path.parent.iterdir()] == ["another.json"]
     assert (profile.exists, profile.n, profile.weights()) == (False, 0, {})
     assert profile.delete() == ()

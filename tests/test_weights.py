@@ -137,7 +137,7 @@ def test_beta(beta: float) -> None:
     assert check_beta(beta) == float(beta)
 
 
-@pytest.mark.parametrize("beta", [0, -1, math.nan, math.inf, "0.5", None, True, [0.5]])
+@pytest.mark.parametrize("beta", [0, -1, 1e-40, math.nan, math.inf, "0.5", None, True, [0.5]])
 def test_beta_that_is_wrong(beta: Any) -> None:
     with pytest.raises(UsageError, match="beta: expected a number over 0"):
         check_beta(beta)

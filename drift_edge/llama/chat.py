@@ -31,6 +31,8 @@ def check_messages(messages: Sequence[Mapping[str, str]]) -> list[Message]:
         UsageError: empty, a role or content of the wrong kind, a system message that is not the first, or the last
             message not the user's; names the message by its index.
     """
+    if not isinstance(messages, Sequence):
+        raise UsageError(f"messages: expected a list of dicts, got {type(messages).__name__}")
     checked: list[Message] = []
     for i, message in enumerate(messages):
         if not isinstance(message, Mapping):

@@ -2,12 +2,15 @@
 
 A sequence's tokens are never computed twice: a new prompt keeps the longest common prefix with what is cached, rolls
 the rest back, and extends. One call of `extend` is one `llama_decode`, however many sequences take part.
+
+A call may be interrupted anywhere (`KeyboardInterrupt`): the next one brings llama.cpp's memory and ours together.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -21,6 +24,7 @@ from drift_edge.llama.library import default_threads
 from drift_edge.llama.model import Model
 
 Logits = NDArray[np.float32]
+Part = tuple[int, Sequence[int]]  # a sequence, and tokens for it
 
 CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
@@ -64,6 +68,10 @@ class Context:
         flash_attn: `auto`, `on` or `off`.
         cache_type: type of the KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.
         n_outputs: rows of logits that one decode may ask for; None is one a sequence. Each costs 4 bytes an id.
+
+    Attributes:
+        queued: whether `extend` hands its decode to a thread of the context's own and returns at once, as a GPU does.
+            Whatever is asked of the context next waits for it. May be changed at any time.
 
     Raises:
         UsageError: a setting is unknown or out of range.
@@ -117,8 +125,13 @@ class Context:
                 f"{model.path}: llama.cpp cannot make a context of {n_seq} x {n_ctx:,} tokens; try a smaller "
                 "--ctx-size, fewer attributes (--active) or --cache-type q8_0"
             )
-        self.counters = Counters()
-        self.tokens: list[list[int]] = [[] for _ in range(n_seq)]
+        self.queued = False
+        self._worker: ThreadPoolExecutor | None = None
+        self._handed_over = False
+        self._failure: Exception | None = None  # of what was handed over
+        self._counters = Counters()
+        self._tokens: list[list[int]] = [[] for _ in range(n_seq)]
+        self._differs = False  # llama.cpp's memory may hold more than _tokens
         self._abort: AbortFlag | None = None
         self._n_rows = 0
         self._view: Logits = np.empty((0, model.n_vocab), np.float32)
@@ -166,6 +179,10 @@ class Context:
 
     def close(self) -> None:
         """Free the caches and buffers; views of logits are dead after this."""
+        self._wait()
+        self.queued = False
+        if self._worker is not None:
+            self._worker.shutdown()
         handle, self._handle = self._handle, None
         if handle:
             lib.llama_free(handle)
@@ -180,22 +197,61 @@ class Context:
 
     def set_abort(self, flag: AbortFlag | None) -> None:
         """Watch `flag` during decoding. The callback is a C function of the kernel's: no Python runs in it."""
+        self._wait()
         if flag is None:
             lib.llama_set_abort_callback(self.handle, lib.ggml_abort_callback(0), None)
         else:
             lib.llama_set_abort_callback(self.handle, lib.ggml_abort_callback(flag.callback), flag.data)
         self._abort = flag  # keeps the C data alive while llama.cpp holds its address
 
+    # -- what is under way
+
+    def _wait(self) -> None:
+        if self._handed_over and self._worker is not None:
+            wait([self._worker.submit(int)])  # the one worker takes calls in order
+            self._handed_over = False
+
+    def _settle(self) -> None:
+        """Wait for what was handed over, and mend what an interrupted call has left."""
+        self._wait()
+        if self._differs:
+            self._cut(range(self.n_seq))
+
+    def _cut(self, seqs: Iterable[int]) -> None:
+        """Take out of llama.cpp's memory what `tokens` does not hold."""
+        self._differs = True
+        for seq in seqs:
+            if not lib.llama_memory_seq_rm(self._memory, seq, len(self._tokens[seq]), -1):
+                self._tokens[seq].clear()  # a model that cannot roll back
+                lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        self._differs = False
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    @property
+    def counters(self) -> Counters:
+        """What was computed so far."""
+        self._wait()
+        return self._counters
+
     # -- caches
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """Token ids that each sequence holds; not to be changed."""
+        self._settle()
+        return self._tokens
 
     def truncate(self, seq: int, n: int) -> None:
         """Keep the first `n` tokens of sequence `seq`; the whole sequence is dropped where that cannot be done."""
-        if n >= len(self.tokens[seq]):
-            return
-        if not lib.llama_memory_seq_rm(self._memory, seq, n, -1):
-            lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
-            n = 0
-        del self.tokens[seq][n:]
+        self._settle()
+        if n < len(self._tokens[seq]):
+            self._differs = True
+            del self._tokens[seq][n:]
+            self._cut([seq])
 
     def shared_prefix(self, seq: int, tokens: Sequence[int]) -> int:
         """How many leading tokens of `tokens` sequence `seq` holds already."""
@@ -220,6 +276,8 @@ class Context:
             Aborted: the abort flag was set; what was computed before stays cached.
             DecodeError: llama.cpp failed.
         """
+        self._settle()
+        self._failure = None
         todo: dict[int, list[int]] = {}
         for seq, prompt in prompts.items():
             if not prompt:
@@ -231,44 +289,59 @@ class Context:
                 )
             keep = min(self.shared_prefix(seq, prompt), len(prompt) - 1)
             self.truncate(seq, keep)
-            keep = len(self.tokens[seq])  # a model that cannot roll back has dropped everything
-            self.counters.reused += keep
+            keep = len(self._tokens[seq])  # a model that cannot roll back has dropped everything
+            self._counters.reused += keep
             todo[seq] = list(prompt[keep:])
         while any(len(rest) > 1 for rest in todo.values()):
-            room, at = self.n_batch, 0
-            taken: dict[int, int] = {}
+            room = self.n_batch
+            parts: list[Part] = []
             waiting = [seq for seq, rest in todo.items() if len(rest) > 1]
             for i, seq in enumerate(waiting):
-                n = min(len(todo[seq]) - 1, max(1, (room - at) // (len(waiting) - i)))
-                if at + n > room:
+                n = min(len(todo[seq]) - 1, max(1, room // (len(waiting) - i)))
+                if n > room:
                     break
-                self._fill(at, seq, todo[seq][:n])
-                taken[seq] = n
-                at += n
-            self._wants[:at] = 0
-            self._decode(at)
-            self.counters.prefill_decodes += 1
-            self.counters.prefilled += at
-            for seq, n in taken.items():
-                self.tokens[seq] += todo[seq][:n]
-                del todo[seq][:n]
-        self._last([rest[0] for rest in todo.values()], list(todo))
-        self.counters.prefill_decodes += 1
-        self.counters.prefilled += len(todo)
+                parts.append((seq, todo[seq][:n]))
+                room -= n
+            self._decode(parts, [0] * len(parts))
+            self._counters.prefill_decodes += 1
+            self._counters.prefilled += self.n_batch - room
+            for seq, tokens in parts:
+                del todo[seq][: len(tokens)]
+        self._decode(list(todo.items()), [1] * len(todo))
+        self._counters.prefill_decodes += 1
+        self._counters.prefilled += len(todo)
 
     def extend(self, tokens: Sequence[int], seqs: Sequence[int]) -> None:
         """Append one token to each of `seqs`, in one `llama_decode`; `logits()` has their rows in this order.
 
-        On a GPU the decode is only queued: ask for `logits()` as late as possible.
+        Where the context is `queued`, or on a GPU, the decode is only begun: ask for `logits()` as late as possible.
 
         Raises:
-            Aborted: the abort flag was set; nothing was appended.
-            DecodeError: llama.cpp failed, or a sequence is full.
+            Aborted: the abort flag was set; nothing was appended. Where the context is queued, `logits()` raises it.
+            DecodeError: llama.cpp failed, or a sequence is full. The same.
         """
-        self._last(tokens, seqs)
-        self.counters.decodes += 1
+        self._settle()
+        self._raise_failure()
+        parts = [(seq, (token,)) for seq, token in zip(seqs, tokens, strict=True)]
+        if not self.queued:
+            self._append(parts)
+            return
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, "llama_decode")
+        self._handed_over = True  # first: an interrupt may come between any two steps
+        self._worker.submit(self._append_later, parts)
 
-    def feed(self, parts: Sequence[tuple[int, Sequence[int]]], outputs: Sequence[int] | None = None) -> None:
+    def _append(self, parts: Sequence[Part]) -> None:
+        self._decode(parts, [1] * len(parts))
+        self._counters.decodes += 1
+
+    def _append_later(self, parts: Sequence[Part]) -> None:
+        try:
+            self._append(parts)
+        except Exception as error:  # for the thread that asks next
+            self._failure = error
+
+    def feed(self, parts: Sequence[Part], outputs: Sequence[int] | None = None) -> None:
         """Append several tokens to each of several sequences, in one `llama_decode`.
 
         Args:
@@ -287,54 +360,40 @@ class Context:
             raise UsageError(
                 f"one decode takes {self.n_batch} tokens and gives {self.n_outputs} rows; asked for {n} and {rows}"
             )
-        at = 0
-        self._wants[:n] = 0
-        for (seq, tokens), last in zip(parts, wanted, strict=True):
-            self._fill(at, seq, tokens)
-            at += len(tokens)
-            self._wants[at - last : at] = 1
-        self._decode(n)
-        for seq, tokens in parts:
-            self.tokens[seq] += tokens
-        self._n_rows = rows
-        self.counters.decodes += 1
-        self.counters.rows += rows
+        self._settle()
+        self._raise_failure()
+        self._decode(parts, wanted)
+        self._counters.decodes += 1
 
-    def _last(self, tokens: Sequence[int], seqs: Sequence[int]) -> None:
-        n = len(seqs)
-        self._token[:n] = tokens
-        self._seq[:n] = seqs
-        self._pos[:n] = [len(self.tokens[seq]) for seq in seqs]
-        self._wants[:n] = 1
-        self._decode(n)
-        for seq, token in zip(seqs, tokens, strict=True):
-            self.tokens[seq].append(token)
-        self._n_rows = n
-        self.counters.rows += n
-
-    def _fill(self, at: int, seq: int, tokens: Sequence[int]) -> None:
-        n, start = len(tokens), len(self.tokens[seq])
-        self._token[at : at + n] = tokens
-        self._seq[at : at + n] = seq
-        self._pos[at : at + n] = range(start, start + n)
-
-    def _decode(self, n: int) -> None:
+    def _decode(self, parts: Sequence[Part], outputs: Sequence[int]) -> None:
+        """Append `parts`, the last `outputs` tokens of each with a row of logits."""
         self._n_rows = 0
-        self._batch.n_tokens = n
         if self._abort is not None and self._abort.is_set():
             raise Aborted
+        n = sum(len(tokens) for _, tokens in parts)
+        held = self._tokens
+        self._token[:n] = [token for _, tokens in parts for token in tokens]
+        self._seq[:n] = [seq for seq, tokens in parts for _ in tokens]
+        self._pos[:n] = [len(held[seq]) + i for seq, tokens in parts for i in range(len(tokens))]
+        self._wants[:n] = [
+            len(tokens) - i <= rows
+            for (_, tokens), rows in zip(parts, outputs, strict=True)
+            for i in range(len(tokens))
+        ]
+        self._batch.n_tokens = n
+        self._differs = True
         result = lib.llama_decode(self.handle, self._batch)
-        if result == 0:
-            return
-        # Whatever part of the batch was processed is in llama.cpp's memory, but not in ours: take it out.
-        for seq in {int(s) for s in self._seq[:n]}:
-            if not lib.llama_memory_seq_rm(self._memory, seq, len(self.tokens[seq]), -1):
-                lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
-                self.tokens[seq].clear()
-        if result == _ABORTED:
-            raise Aborted
-        reason = {1: "no room in the KV cache", -1: "an invalid batch"}.get(result, f"code {result}")
-        raise DecodeError(f"llama.cpp could not decode {n} tokens: {reason}")
+        if result != 0:
+            self._cut([seq for seq, _ in parts])  # whatever part of the batch was processed
+            if result == _ABORTED:
+                raise Aborted
+            reason = {1: "no room in the KV cache", -1: "an invalid batch"}.get(result, f"code {result}")
+            raise DecodeError(f"llama.cpp could not decode {n} tokens: {reason}")
+        for seq, tokens in parts:
+            held[seq] += tokens
+        self._differs = False
+        self._n_rows = sum(outputs)
+        self._counters.rows += self._n_rows
 
     # -- results
 
@@ -345,8 +404,11 @@ class Context:
             float32 (rows, n_vocab): a view of llama.cpp's own buffer, valid until the next decode. Waits for the GPU.
 
         Raises:
+            Aborted, DecodeError: a queued decode failed.
             DecodeError: there was no decode since the last failure.
         """
+        self._wait()
+        self._raise_failure()
         pointer = lib.llama_get_logits(self.handle)
         address = ctypes.cast(pointer, ctypes.c_void_p).value if self._n_rows else None
         if not address:

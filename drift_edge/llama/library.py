@@ -35,6 +35,7 @@ def start() -> Any:
         if line.strip("."):
             logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
 
+    logger.addHandler(logging.NullHandler())  # where an app has set up no logging, Python would print warnings itself
     lib.llama_log_set(log, ctypes.c_void_p(0))
     lib.llama_backend_init()
     return log
@@ -83,6 +84,7 @@ def default_threads(model_bytes: int) -> int:
     return 1 if model_bytes < TINY_MODEL_BYTES else physical_cores()
 
 
+@cache
 def physical_cores() -> int:
     """Physical cores this process may use; logical ones where the system does not tell."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only

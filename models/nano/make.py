@@ -26,11 +26,11 @@ from .tokenizer import gguf_tokenizer, load_tokenizer, save_tokenizer, train_tok
 from .train import Recipe, train
 
 FULL = {
-    SLM: Recipe(tokens=60_000_000, minutes=20, base_share=0.35),
-    LLM: Recipe(tokens=42_000_000, minutes=44, base_share=0.55),
+    SLM: Recipe(tokens=60_000_000, minutes=20, base_share=0.35, made_up_share=0.35),
+    LLM: Recipe(tokens=42_000_000, minutes=44, base_share=0.55, batch_tokens=4_096),
 }
 QUICK = {
-    SLM: Recipe(tokens=3_000_000, minutes=1.5, base_share=0.35),
+    SLM: Recipe(tokens=3_000_000, minutes=1.5, base_share=0.35, made_up_share=0.35),
     LLM: Recipe(tokens=3_500_000, minutes=4, base_share=0.55),
 }
 TOKENIZER_DOCUMENTS = {"full": 60_000, "quick": 15_000}

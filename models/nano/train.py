@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from .batches import Batch, batches
 from .corpus import documents
 from .model import SHAPES, Nano, Shape, WeightedCrossEntropy, causal_mask, rotation
+from .muon import Muon
 from .tokenizer import ChatEncoder, load_tokenizer
 
 STREAMS = 2
@@ -42,6 +43,7 @@ class Recipe:
         tokens: ids to train on, padding left out.
         minutes: the most to spend; the schedule ends at whichever of the two comes first.
         base_share: share of documents under a base prompt.
+        made_up_share: as in `corpus.documents`.
         matrix_rate, other_rate: peak learning rates of Muon (matrices) and AdamW (embedding, norms).
         batch_tokens: ids of one stream's batch, padding included.
         seed: of weights and documents.
@@ -50,6 +52,7 @@ class Recipe:
     tokens: int
     minutes: float
     base_share: float
+    made_up_share: float = 0.0
     matrix_rate: float = 0.02
     other_rate: float = 0.003
     batch_tokens: int = 8_192
@@ -136,6 +139,7 @@ class _Run:
         self.rank, self.shape, self.recipe, self.shared, self.barrier = rank, shape, recipe, shared, barrier
         self.path = folder / f"{shape.name}.pt"
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = matmul_dtype(self.device)
         torch.manual_seed(recipe.seed)
         self.model = Nano(shape).to(self.device)
         self.state = State()
@@ -144,7 +148,7 @@ class _Run:
         matrices = [p for name, p in named if p.ndim == 2 and name != "embedding"]
         others = [p for name, p in named if p.ndim != 2 or name == "embedding"]
         self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01),
+            Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01, dtype=self.dtype),
             torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self.rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -156,7 +160,6 @@ class _Run:
         self.streams = [self._stream(index) for index in range(rank, STREAMS, workers)]
         compiler = self.device.type == "cpu" and any(map(shutil.which, ("g++", "clang++", "cl")))
         self.forward = torch.compile(self.model, dynamic=True) if compiler else self.model
-        self.dtype = matmul_dtype(self.device)
 
     def _flat_gradient(self) -> Tensor:
         """One vector whose slices are the parameters' gradients, with room for `_Sums`; zero."""
@@ -170,7 +173,8 @@ class _Run:
     def _stream(self, index: int) -> Iterator[Batch]:
         # A resumed run starts at another step, and so with documents not seen before.
         seed = (self.recipe.seed * 1_000 + index) * 1_000_000 + self.state.step
-        source = documents(split="train", seed=seed, base_share=self.recipe.base_share)
+        recipe = self.recipe
+        source = documents(split="train", seed=seed, base_share=recipe.base_share, made_up_share=recipe.made_up_share)
         return batches(source, self.encoder, self.recipe.batch_tokens, seed)
 
     def loss(self, batch: Batch, forward: nn.Module) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -99,6 +100,18 @@ def test_list_shows_what_is_there_and_what_is_wrong(cli: Cli, bpe_files: Files, 
     assert "expected the magic bytes" in rows["bad.gguf"]["error"]
     assert "bad.gguf" in cli("models", "list", str(folder)).out
     assert cli("models", "list", str(folder / "no")).code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs rights there")
+def test_list_goes_on_past_a_link_to_nowhere(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "gone.gguf").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder.gguf").mkdir()
+    done = cli("models", "list", str(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    folder, gone = done.out.splitlines()[-2:]
+    assert "not a regular file" in folder
+    assert gone.startswith("      0 B  ")
+    assert gone.endswith("gone.gguf  (cannot read the model file: No such file or directory)")
 
 
 def test_attributes_list(cli: Cli, tmp_path: Path) -> None:

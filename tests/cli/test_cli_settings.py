@@ -46,6 +46,7 @@ def test_flag_over_environment_over_config_over_default(
         ("weights = 'consise=1'", "weights: unknown attribute 'consise'; did you mean concise?"),
         ("[weights]\nconcise = 'a lot'", "weights: weight of 'concise': expected a number within"),
         ("beta 0.5", "not valid TOML"),
+        ("beta = " + "[" * 50_000, "not valid TOML"),
     ],
 )
 def test_bad_config_names_file_and_key(

@@ -12,14 +12,14 @@ from .smalltalk import opening_kind, small_talk
 from .splits import heldout_questions, is_train_cell, train_cells
 from .system import System, draw_system
 from .topics import Clause, Topic
-from .unknown import outside_question, unknown_plan, unknown_topic
+from .unknown import made_up_topic, outside_question, unknown_plan, unknown_topic
 
 SPLITS = ("train", "test")
 
-_UNKNOWN = 0.2
+_UNKNOWN = 0.28
 _OUTSIDE = 0.07
 _SMALL_TALK = 0.04
-_ONE_TURN = 0.8
+_ONE_TURN = 0.74
 _TWO_TURNS = 0.75
 _SWITCH = 0.25
 _KIND_WEIGHTS = {
@@ -88,32 +88,37 @@ class Document:
     turns: tuple[Turn, ...]
 
 
-def documents(split: str = "train", *, seed: int, base_share: float = 0.5) -> Iterator[Document]:
+def documents(
+    split: str = "train", *, seed: int, base_share: float = 0.5, made_up_share: float = 0.0
+) -> Iterator[Document]:
     """An endless stream of documents, the same for the same arguments.
 
     Args:
         split: "train", or "test" for single questions that training never sees.
         seed: of the stream.
         base_share: share of documents under the base prompt.
+        made_up_share: of training's questions about something unknown, the share that is answered all the same, by
+            nonsense in the wanted style: good for a model that only has to tell styles.
 
     Raises:
         ValueError: unknown split, or a share outside [0, 1].
     """
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-    if not 0 <= base_share <= 1:
-        raise ValueError(f"base_share: expected a number from 0 to 1, got {base_share!r}")
-    return _stream(random.Random(f"{split} {seed}"), split, base_share)
+    for name, share in (("base_share", base_share), ("made_up_share", made_up_share)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name}: expected a number from 0 to 1, got {share!r}")
+    return _stream(random.Random(f"{split} {seed}"), split, base_share, made_up_share)
 
 
-def _stream(rng: random.Random, split: str, base_share: float) -> Iterator[Document]:
-    make = train_document if split == "train" else unseen_document
+def _stream(rng: random.Random, split: str, base_share: float, made_up_share: float) -> Iterator[Document]:
     while True:
-        yield make(rng, draw_system(rng, base_share))
+        system = draw_system(rng, base_share)
+        yield train_document(rng, system, made_up_share) if split == "train" else unseen_document(rng, system)
 
 
-def train_document(rng: random.Random, system: System) -> Document:
-    """Draw a training conversation under a system prompt."""
+def train_document(rng: random.Random, system: System, made_up_share: float = 0.0) -> Document:
+    """Draw a training conversation under a system prompt; `made_up_share` as in `documents`."""
     draw = rng.random()
     if draw < _SMALL_TALK:
         return _talk(rng, system)
@@ -121,7 +126,8 @@ def train_document(rng: random.Random, system: System) -> Document:
         question, topic, kind = outside_question(rng)
         turn = _turn(question, topic, kind, unknown_plan(topic, kind, rng), system.voice, rng)
         return _document(system, [turn])
-    turns = [_first_turn(rng, system.voice, unknown=draw < _SMALL_TALK + _OUTSIDE + _UNKNOWN)]
+    unknown = draw < _SMALL_TALK + _OUTSIDE + _UNKNOWN
+    turns = [_first_turn(rng, system.voice, unknown, made_up_share)]
     if rng.random() >= _ONE_TURN:
         _continue(turns, rng, system)
     return _document(system, turns)
@@ -164,9 +170,9 @@ def _turn(
     return Turn(question, answer.text, kind, topic, answer.clauses, follow_up)
 
 
-def _first_turn(rng: random.Random, voice: Voice, unknown: bool) -> Turn:
+def _first_turn(rng: random.Random, voice: Voice, unknown: bool, made_up_share: float = 0.0) -> Turn:
     if unknown:
-        topic = unknown_topic(rng)
+        topic = made_up_topic(rng) if made_up_share and rng.random() < made_up_share else unknown_topic(rng)
         kind = rng.choice(KINDS)
     else:
         cells = train_cells()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from functools import cache
 
 from .activities import activities
 from .answers import Plan
 from .names import Thing, invented, person, place, thing
-from .splits import heldout_noun
+from .splits import heldout_noun, heldout_topics
 from .topics import Clause, Topic, topics
 
 _VERBS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -330,6 +331,30 @@ def _everyday(heldout: bool) -> tuple[tuple[str, str, str], ...]:
         return any(heldout_noun(word) for word in noun.split() if word not in ("a", "an", "the"))
 
     return tuple(activity for activity in activities() if activity[2] not in taken and held(activity[2]) == heldout)
+
+
+_SWAPPED = 0.4
+"""Share of a made-up clause's longer words that come from elsewhere."""
+
+
+def made_up_topic(rng: random.Random) -> Topic:
+    """A topic nobody wrote, with clauses that nobody wrote: those of a known one, many words of them swapped.
+
+    What they say is nonsense. In it a style shows by its own words alone, as in texts about anything never seen.
+    """
+    known = [topic for topic in topics() if topic.id not in heldout_topics()]
+
+    def swapped(clause: Clause) -> Clause:
+        words = clause.text.split(" ")
+        for i, word in enumerate(words):
+            if len(word) > 3 and rng.random() < _SWAPPED:
+                other = rng.choice(rng.choice(list(rng.choice(known).all())).text.split(" "))
+                words[i] = other if len(other) > 3 else word
+        return replace(clause, text=" ".join(words))
+
+    model = rng.choice(known)
+    clauses = {role: tuple(map(swapped, clauses)) for role, clauses in model.clauses.items()}
+    return replace(unknown_topic(rng), clauses=clauses, known=True)
 
 
 def unknown_topic(rng: random.Random, heldout: bool = False, what: Thing | None = None) -> Topic:

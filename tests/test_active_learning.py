@@ -1,0 +1,123 @@
+"""Active learning: gains by hand and by force, what was asked is not asked again, and persons learned sooner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drift_edge.active_learning import LEAD, Probe, probes
+from drift_edge.approximation import estimate_from_rewards
+from drift_edge.errors import UsageError
+from drift_edge.rewards import FloatArray
+from drift_edge.statistics import Statistics
+
+FOUR = ("formal", "concise", "vivid", "modest")
+
+
+def of(D: Any) -> Statistics:
+    return Statistics.of(FOUR, np.asarray(D, float), np.zeros(np.shape(D)))
+
+
+def posterior(D: FloatArray) -> FloatArray:
+    K = D.shape[1]
+    return np.asarray(np.linalg.inv(K * np.eye(K) + D.T @ D / (D**2).mean()))
+
+
+def test_first_questions_by_hand() -> None:
+    # P = I / 4. LEAD^2 P_ii^2 / (1 + LEAD^2 P_ii) = 4/16 / 2 = 1/8 of a trace of 1; then 1/8 of the 7/8 that are left.
+    assert LEAD == 2
+    found = probes(Statistics(FOUR), 4)
+    assert [probe.attribute for probe in found] == list(FOUR)
+    assert [probe.gain for probe in found] == pytest.approx([1 / 8, 1 / 7, 1 / 6, 1 / 5])
+    assert found[1].weights == {"concise": 1.0}
+
+
+def test_gain_is_what_a_choice_takes_off_the_variance() -> None:
+    D = np.random.default_rng(1).normal(size=(5, 4)) @ np.diag([3.0, 1.0, 2.0, 0.5])
+    before = posterior(D)
+    (best,) = probes(of(D))
+    reduced = []
+    for i in range(4):
+        x = np.zeros(4)
+        x[i] = LEAD
+        reduced.append(1 - np.trace(np.linalg.inv(np.linalg.inv(before) + np.outer(x, x))) / np.trace(before))
+    assert best == Probe(FOUR[int(np.argmax(reduced))], pytest.approx(max(reduced), rel=1e-10))
+
+
+def test_what_many_choices_have_shown_is_not_asked() -> None:
+    D = np.random.default_rng(2).normal(size=(50, 4)) * [5.0, 5.0, 0.1, 5.0]
+    assert probes(of(D))[0].attribute == "vivid"
+
+
+def test_two_that_always_went_together_are_told_apart() -> None:
+    x = np.random.default_rng(3).normal(size=(200, 3))
+    D = np.column_stack([x[:, 0], x[:, 1], x[:, 0], x[:, 2]])
+    assert probes(of(D))[0].attribute in ("formal", "vivid")
+
+
+def test_a_tie_is_not_asked_again() -> None:
+    statistics, asked = Statistics(FOUR), dict[str, int]()
+    order = []
+    for _ in range(8):
+        (probe,) = probes(statistics, asked=asked)
+        statistics.add_tie()
+        asked[probe.attribute] = asked.get(probe.attribute, 0) + 1
+        order.append(probe.attribute)
+    assert order == [*FOUR, *FOUR]
+
+
+def test_what_is_blocked_is_never_shown() -> None:
+    found = probes(Statistics(FOUR), 9, blocked=("formal", "vivid"))
+    assert [probe.attribute for probe in found] == ["concise", "modest"]
+
+
+def test_laws() -> None:
+    D = np.random.default_rng(4).normal(size=(6, 4)) * [4.0, 1.0, 2.0, 3.0]
+    found = probes(of(D), 4)
+    for scaled in (-D, 1e-6 * D, 1e6 * D, D[::-1]):
+        again = probes(of(scaled), 4)
+        assert [probe.attribute for probe in again] == [probe.attribute for probe in found]
+        assert [probe.gain for probe in again] == pytest.approx([probe.gain for probe in found])
+    order = [2, 0, 3, 1]
+    permuted = Statistics.of([FOUR[i] for i in order], D[:, order], np.zeros((6, 4)))
+    assert [probe.attribute for probe in probes(permuted, 4)] == [probe.attribute for probe in found]
+
+
+def test_persons_are_learned_sooner_than_by_chance() -> None:
+    """Each question shows an answer by one attribute against one without; the reward is noisy, the choice too."""
+    K, questions, persons = 12, 12, 40
+    names = [f"a{i}" for i in range(K)]
+
+    def learned(active: bool, seed: int) -> float:
+        rng = np.random.default_rng(seed)
+        theta = rng.normal(size=K)
+        D = np.zeros((0, K))
+        for _ in range(questions):
+            chance = int(rng.integers(K))
+            shown = names.index(probes(Statistics.of(names, D, np.zeros(D.shape)))[0].attribute) if active else chance
+            d = 0.2 * rng.normal(size=K)
+            d[shown] += LEAD
+            D = np.vstack([D, d if theta @ d + 0.3 * rng.logistic() > 0 else -d])
+        p = estimate_from_rewards(names, D, np.zeros(D.shape), "whitened").weights
+        return float(p @ theta / np.linalg.norm(theta))
+
+    print("seeds 0 to", persons - 1)
+    by_gain, by_chance = (np.array([learned(active, seed) for seed in range(persons)]) for active in (True, False))
+    error = (by_gain - by_chance).std(ddof=1) / persons**0.5
+    print(by_gain.mean(), by_chance.mean(), error)
+    assert (by_gain - by_chance).mean() > 3 * error
+
+
+@pytest.mark.parametrize(
+    ("count", "settings", "message"),
+    [
+        (0, {}, "expected 1 or more of 1 or more attributes, got 0 of 4"),
+        (1, {"blocked": FOUR}, "got 1 of 0"),
+        (1, {"asked": {"witty": 1}}, "'witty' is none of the attributes"),
+    ],
+)
+def test_what_cannot_be_asked(count: int, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        probes(Statistics(FOUR), count, **settings)
