@@ -42,6 +42,7 @@ from drift_edge.explanation import Explanation, token_shares
 from drift_edge.llama import library
 from drift_edge.llama.chat import check_messages
 from drift_edge.llama.context import Aborted
+from drift_edge.llama.library import physical_cores
 from drift_edge.llama.model import Model
 from drift_edge.llama.template import PLAIN, PLAIN_STOP
 from drift_edge.pair import ModelPair
@@ -490,7 +491,7 @@ class Drift:
         """Whether the LLM can decode while the sLM does without taking its cores; a GPU queues by itself."""
         if self.pair.llm.offloaded:
             return False
-        return self.pair.slm.offloaded or self._llm.threads + steering.context.threads <= library.physical_cores()
+        return self.pair.slm.offloaded or self._llm.threads + steering.context.threads <= physical_cores()
 
     def _prefill(self, prompts: Prompts, steering: Steering | None, cancel: CancelToken) -> None:
         self._llm.queued = bool(prompts.attributes) and steering is not None and self._spare_cores(steering)

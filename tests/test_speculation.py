@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
@@ -256,16 +256,20 @@ def test_cancelled_within_a_decode(
         drift.complete(ASK, weights=WEIGHTS, seed=3, max_tokens=12, speculate=3, draft="steered")
         assert drift._steering is not None
         context = drift._llm if which == "llm" else drift._steering.context
-        cancel, decode, calls = CancelToken(), context._decode, Counter[str]()
+        cancel, calls = CancelToken(), 0
 
-        def stop_at_nth(n: int) -> None:
-            if context._wants[:n].all():  # a prompt's decode asks for fewer rows
-                calls["decodes"] += 1
-                if calls["decodes"] == nth + 2:  # the first ends the prefill
+        def stopped(decode: Callable[..., None]) -> Callable[..., None]:
+            def stop_at_nth(*arguments: Any) -> None:
+                nonlocal calls
+                if calls == nth:
                     cancel.cancel()
-            decode(n)
+                calls += 1
+                decode(*arguments)
 
-        monkeypatch.setattr(context, "_decode", stop_at_nth)
+            return stop_at_nth
+
+        for name in ("extend", "feed"):
+            monkeypatch.setattr(context, name, stopped(getattr(context, name)))
         answer = drift.complete(
             question("Tell me about cats."), weights=WEIGHTS, seed=3, cancel=cancel, speculate=3, draft="steered"
         )
