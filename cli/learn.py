@@ -189,6 +189,8 @@ def run(settings: Settings, wanted: Wanted) -> None:
             journal=wanted.journal,
         )
         with scorer_on(model, profile.attributes, settings, wanted.text_length, screen) as scorer:
+            if not profile.settings.journal:
+                screen.note("this profile keeps no choices, so a file that it learns from twice counts twice")
             if wanted.estimation and not wanted.dry_run:
                 profile.configure(**wanted.estimation)
             scores, counts = _work(scorer, profile, pairs, wanted, screen)
@@ -251,7 +253,7 @@ def _work(
                     progress.note(why)
             progress.step(worked=scored.computed)
     if done < len(pairs):
-        became = "scored" if wanted.dry_run else "learned"
+        became = "learned" if profile.settings.journal and not wanted.dry_run else "scored"
         screen.say(f"stopped: {done:,} of {len(pairs):,} pairs are {became}; the same command goes on from there")
         raise typer.Exit(INTERRUPTED)
     if counts["unscored"] == len(pairs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ class Learner:
         self.profile, self._engine, self._screen, self._small = profile, engine, screen, small
         self._scorer: Scorer | None = None
         self._refused: set[str] = set()  # ids of choices that cannot be scored
+        self._asked: Counter[str] = Counter()  # how often each attribute was probed: of a tie, nothing else tells
 
     def close(self) -> None:
         """Free the scorer."""
@@ -69,10 +71,16 @@ class Learner:
 
     def probe(self, own: Steering) -> Steering:
         """What to steer the answer by that is compared with the person's own, so that the choice teaches most."""
+        return self.probes(own, 1)[0]
+
+    def probes(self, own: Steering, count: int) -> tuple[Steering, ...]:
+        """The first few ways to steer an answer that would teach most; `own` says how strongly."""
+        from drift_edge.active_learning import probes
+
         profile = self.profile
-        allowed = [name for name in profile.attributes if name not in profile.settings.blocked]
-        name = allowed[(profile.n + profile.ties) % len(allowed)]
-        return own._replace(weights={name: 1.0}, active=1)
+        found = probes(profile.statistics, count, asked=self._asked, blocked=profile.settings.blocked)
+        self._asked.update(probe.attribute for probe in found)
+        return tuple(own._replace(weights=probe.weights, active=1) for probe in found)
 
     def learn(self, pair: PreferencePair) -> None:
         """Keep a choice, count it, and say which weights moved.
@@ -156,7 +164,7 @@ class Learner:
         if any(row.weight for row in rows):
             self._screen.say("\n".join(weight_lines(rows, color=False)))
         else:
-            self._screen.say("nothing is learned yet; /ab asks you to choose between two answers", "dim")
+            self._screen.say("nothing is learned yet; /ab lets you choose between two answers", "dim")
 
 
 def _quote(text: str) -> str:

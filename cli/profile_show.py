@@ -37,7 +37,7 @@ def list_all(as_json: AsJson = False) -> None:
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         rounded = {name: round(weight, 2) for name, weight in (row["weights"] or {}).items()}
-        facts = row["error"] or f"{counted(row['pairs'], 'choice')}, {row['updated']}  {weights_text(rounded)}"
+        facts = row["error"] or f"{counted(row['pairs'], 'choice')}, {_minute(row['updated'])}  {weights_text(rounded)}"
         typer.echo(f"{row['name']:<{width}}  {facts}".rstrip())
 
 

@@ -128,15 +128,15 @@ def greet(dialogue: Dialogue) -> None:
         screen.say(f"going on with {dialogue.session.summary()}", "dim")
     weights, beta, _ = dialogue.steering
     if weights:
-        whose = (
-            "weights"
-            if settings.weights or not learner
-            else f"{learner.profile.path.stem}, {counted(learner.profile.n, 'choice')}:"
-        )
+        whose = "weights"
+        if learner and not settings.weights:
+            whose = f"profile {learner.profile.path.stem}, {counted(learner.profile.n, 'choice')}:"
+        elif learner and learner.profile.n:
+            whose = "your own weights, in place of the profile's (/weights none takes those):"
         screen.say(f"{whose} {weights_text(weights)}; beta {beta:g}; steer {settings.steer}", "dim")
     elif learner:
         screen.say(
-            "nothing is learned of you yet, so nothing is steered; /ab asks you to choose between two answers", "dim"
+            "nothing is learned of you yet, so nothing is steered; /ab lets you choose between two answers", "dim"
         )
     else:
         screen.say("no weights, so nothing is steered; try /weights concise=0.8", "dim")

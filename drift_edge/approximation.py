@@ -31,7 +31,7 @@ PAIR_ESTIMATORS = frozenset({"ridge-bt", "absolute"})
 
 #: How much each estimator is held back; the others have nothing to set.
 #: whitened: λ in units of trace(C) / K. shrunken: standard errors cut. ridge-bt, absolute: ridge, rewards at unit rms.
-REGULARISATION: Mapping[str, float] = {"whitened": 1.0, "shrunken": 1.0, "ridge-bt": 10.0, "absolute": 10.0}
+REGULARISATION: Mapping[str, float] = {"whitened": 1.0, "shrunken": 0.5, "ridge-bt": 3.0, "absolute": 3.0}
 
 _NEEDS_TWO = frozenset({"standardised", "shrunken"})
 _EMPTY = "there is no pair yet"

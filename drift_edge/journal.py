@@ -96,7 +96,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, bool] = {}
-        self._seen = (0, 0)  # inode and bytes of what `_known` was made from
+        self._line, self._end = b"", 0  # the last line that `_known` was made from, and where it ends
 
     def last(self) -> tuple[int, int]:
         """`seq` of the last whole line, and the byte where it ends; (0, 0) without any.
@@ -159,18 +159,25 @@ class Journal:
         Raises:
             OSError, ProfileCorruptError: as `read`.
         """
-        _, end = self.last()
-        inode = self.path.stat().st_ino if end else 0
-        if self._seen[0] != inode or self._seen[1] > end:
-            self._known, self._seen = {}, (inode, 0)
-        if self._seen[1] < end:
-            for record in self.read(self._seen[1]):
-                if record.kind == "choice":
-                    self._known[str(record.value)] = "scores" in record.data or record.tie
-                elif record.kind == "scored":
-                    self._known[str(record.value)] = True
-            self._seen = (inode, end)
+        if not self._still_there():
+            self._known, self._line, self._end = {}, b"", 0
+        for record in self.read(self._end):
+            if record.kind == "choice":
+                self._known[str(record.value)] = "scores" in record.data or record.tie
+            elif record.kind == "scored":
+                self._known[str(record.value)] = True
+            self._line = record.raw + b"\n"
+            self._end += len(self._line)
         return self._known
+
+    def _still_there(self) -> bool:
+        """Whether the file still begins as it was read. Written anew, it has the last line elsewhere or not at all."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._end - len(self._line))
+                return file.read(len(self._line)) == self._line
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def append(self, records: Iterable[Record]) -> None:
         """Put records at the end, in place of a torn line, and have them on the disk.

@@ -71,7 +71,9 @@ def learn(
 ) -> Generator[Scored, None, None]:
     """Score pairs and have `profile` learn from them; a pair that it knows already is not scored again.
 
-    The profile is written every few seconds, when all is done, and when the iterator is closed.
+    The profile is written every few seconds, when all is done, and when the iterator is closed. One without a journal
+    cannot tell a choice that it knows from a new one, so it is written once, when all is done: what is stopped before
+    can be done again, and nothing counts twice.
 
     Args:
         scorer: of the sLM and the attributes that the profile was opened with.
@@ -86,21 +88,23 @@ def learn(
     known = {choice.id: choice.scores for choice in profile.choices() if choice.scores is not None}
     fresh: list[tuple[PreferencePair, PairScores | None]] = []
     written = time.monotonic()
+    done = False
     try:
         for pair in pairs:
             if (scores := known.get(pair.id)) is not None:
                 yield Scored(pair, scores)
                 continue
-            for scored in score_pairs(scorer, [pair], cancel):
-                if not scored.why:
-                    fresh.append((pair, scored.scores))
-                yield scored
-            if cancel is not None and cancel.cancelled:
+            scored = next(score_pairs(scorer, [pair], cancel), None)
+            if scored is None:
                 return
-            if time.monotonic() - written > _EVERY:
+            if not scored.why:
+                fresh.append((pair, scored.scores))
+            yield scored
+            if profile.settings.journal and time.monotonic() - written > _EVERY:
                 profile.extend(fresh)
                 fresh.clear()
                 written = time.monotonic()
+        done = True
     finally:
-        if fresh:
+        if fresh and (done or profile.settings.journal):
             profile.extend(fresh)

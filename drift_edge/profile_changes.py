@@ -58,19 +58,20 @@ def record(
     """
     if state.slm is None:
         raise UsageError("the profile knows no sLM; open it with the one that its choices are to be scored by")
-    known = dict(known)
+    here: dict[str, bool] = {}  # as `known`, of these choices
     # A journal without choices begins anew: it may be missing, or of an sLM that was never used.
     records = [] if known else [_start(state)]
     first = len(records)
     for pair, given in choices:
-        done = known.get(name := pair.id)
+        name = pair.id
+        done = here.get(name, known.get(name))
         if done or (done is False and given is None):
             continue
         scores = None if pair.tie else given
         _check_scores(state, pair, scores)
         kind, kept = ("choice", pair) if done is None else ("scored", None)
         records.append(new_record(state.seq + len(records) + 1, now(), kind, name, pair=kept, scores=scores))
-        known[name] = pair.tie or scores is not None
+        here[name] = pair.tie or scores is not None
     if len(records) == first:
         return Step(state)
     ids = tuple(str(new.value) for new in records[first:])

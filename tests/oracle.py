@@ -1,8 +1,9 @@
-"""Oracle: Eq. 15's next-token distribution computed by transformers in float32, from the shipped weights.
+"""Oracle: Eq. 15's next-token distribution, and log pi(y | x, s) of Eq. 12, computed by transformers in float32.
 
-`make oracle` computes the values anew, compares the engine with them, and writes `tests/data/oracle.npz`, which the
-suite checks the engine against without torch. Nothing here shares code with the engine but the file of weights: the
-template is written out by hand, the tokenizer is Hugging Face's, the models are transformers', the formula is torch's.
+`make oracle` computes the values anew from the shipped weights, compares the engine with them, and writes
+`tests/data/oracle.npz`, which the suite checks the engine against without torch. Nothing here shares code with the
+engine but the file of weights: the template is written out by hand, the tokenizer is Hugging Face's, the models are
+transformers', the formula is torch's.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from typing import Any
 import numpy as np
 
 from drift_edge.attributes import Attributes
+from drift_edge.preferences import PreferencePair
 
 RECORDED = Path(__file__).parent / "data" / "oracle.npz"
 F32_BOUND = 5e-3
+F32_SEQUENCE_BOUND = 1e-2  # of log pi of a whole response, nats
+# Of the same by its tokens, the mean over prompts: llama.cpp rounds activations to 16 bits, each response its own way.
+F16_TOKEN_BOUND = 2e-3
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,26 @@ CASES = [
 ]
 
 
+PAIRS = {
+    "one question": PreferencePair(
+        (_user("How do I make tea?"),),
+        "First, boil some fresh water. Then, put one spoon of leaves in the pot. It is worth it!",
+        "I do not know much about that yet.",
+    ),
+    "multi-turn, own system prompt": PreferencePair(
+        (
+            {"role": "system", "content": "The user is called Mira."},
+            _user("What is a bicycle?"),
+            _assistant("I would say that a bicycle is a good friend on the road."),
+            _user("Why?"),
+        ),
+        "Riding a bicycle is worth it because it keeps you fit.",
+        "Riding a bicycle is fun! I love it! I hope that this is of some use to you, Mira.",
+    ),
+    "odd text": PreferencePair((_user("Tell me about café ☕"),), "Café? 你好 😀\n\n  <|end|>", "No."),
+}
+
+
 def oracle_rows(case: Case, llm: Any, slm: Any, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities at every position of the case's answer, and the ids of the answer.
 
@@ -86,16 +111,7 @@ def oracle_rows(case: Case, llm: Any, slm: Any, tokenizer: Any) -> tuple[np.ndar
     continuation = tokenizer.encode(case.answer).ids
 
     def logits(model: Any, sentence: str | None) -> Any:
-        messages = list(case.messages)
-        own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
-        system = " ".join(text for text in (own, sentence) if text)
-        text = "".join(
-            f"<|{m['role']}|>{m['content']}<|end|>" for m in [{"role": "system", "content": system}, *messages]
-        )
-        prompt = tokenizer.encode(text + "<|assistant|>").ids
-        with torch.no_grad():
-            rows = model(torch.tensor([prompt + continuation])).logits[0]
-        return rows[len(prompt) - 1 :].double()
+        return _logits(model, tokenizer, case.messages, sentence, continuation)
 
     own_system = case.messages[0]["role"] == "system"
     h = logits(llm, None if own_system else pool.base)
@@ -103,6 +119,41 @@ def oracle_rows(case: Case, llm: Any, slm: Any, tokenizer: Any) -> tuple[np.ndar
         h_base = logits(slm, pool.base)
         h = h + sum(p / case.beta * (logits(slm, pool[name].prompt) - h_base) for name, p in case.weights.items())
     return torch.log_softmax(h, -1).float().numpy(), np.array(continuation, np.int32)
+
+
+def oracle_scores(pair: PreferencePair, slm: Any, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """log pi(y | x, s) of both responses under s_0 and all of the pool, the end of turn included, and their tokens.
+
+    Returns:
+        float64 (2, K+1), nats, and int64 (2,).
+    """
+    import torch
+
+    pool = Attributes.builtin()
+    sentences = [pool.base, *(attribute.prompt for attribute in pool.values())]
+    end = tokenizer.encode("<|end|>").ids
+    scores, tokens = [], []
+    for response in (pair.chosen, pair.rejected):
+        # Typed text holds no control token: "<|end|>" in it is split before the tokenizer sees it.
+        ids = [t for part in response.replace("<|", "<\0|").split("\0") for t in tokenizer.encode(part).ids] + end
+        rows = [_logits(slm, tokenizer, pair.messages, sentence, ids[:-1]) for sentence in sentences]
+        scores.append([float(torch.log_softmax(row, -1)[range(len(ids)), ids].sum()) for row in rows])
+        tokens.append(len(ids))
+    return np.array(scores), np.array(tokens)
+
+
+def _logits(model: Any, tokenizer: Any, messages: Any, sentence: str | None, continuation: list[int]) -> Any:
+    """float64 (n + 1, V) at the n tokens of a continuation, and before them."""
+    import torch
+
+    messages = list(messages)
+    own = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
+    system = " ".join(text for text in (own, sentence) if text)
+    text = "".join(f"<|{m['role']}|>{m['content']}<|end|>" for m in [{"role": "system", "content": system}, *messages])
+    prompt = tokenizer.encode(text + "<|assistant|>").ids
+    with torch.no_grad():
+        rows = model(torch.tensor([prompt + continuation])).logits[0]
+    return rows[len(prompt) - 1 :].double()
 
 
 def compare(engine_rows: np.ndarray, recorded: np.ndarray) -> tuple[float, int]:
@@ -115,12 +166,21 @@ def compare(engine_rows: np.ndarray, recorded: np.ndarray) -> tuple[float, int]:
     return difference, wrong
 
 
+def compare_scores(scores: Any, recorded: np.ndarray, tokens: np.ndarray) -> tuple[float, float]:
+    """Greatest |difference| of a response's log pi, and its mean by the tokens; infinite where their number differs."""
+    if tokens.tolist() != [scores.n_chosen, scores.n_rejected]:
+        return float("inf"), float("inf")
+    difference = np.abs(np.stack([scores.chosen, scores.rejected]) - recorded)
+    return float(difference.max()), float((difference / tokens[:, None]).mean())
+
+
 def main() -> None:
     """Compute the values, compare the engine with them, and write them only if it agrees."""
     from drift_edge import Drift
     from drift_edge.models import builtin_pair
     from drift_edge.models.nano import convert, hf
     from drift_edge.models.nano.tokenizer import gguf_tokenizer
+    from drift_edge.scoring import Scorer
 
     shipped = builtin_pair()
     recorded: dict[str, np.ndarray] = {}
@@ -131,6 +191,7 @@ def main() -> None:
             for path, out in zip(shipped, paths, strict=True):
                 convert.dequantise(path, out, kind)
         llm, slm = (hf.load_gguf(path) for path in twins["F32"])
+        f16_slm = hf.load_gguf(twins["F16"][1])  # its weights are rounded, which is no error of the engine's
         tokenizer = gguf_tokenizer(shipped[0])
         with (
             Drift.load(*twins["F32"], cache_type="f32", flash_attn="off") as f32,
@@ -150,9 +211,21 @@ def main() -> None:
                         f"(bound {bound:.2e}), wrong top tokens {wrong}: {'ok' if ok else 'FAILED'}"
                     )
                 recorded[f"rows{i}"], recorded[f"ids{i}"] = rows, continuation
+            for i, (name, pair) in enumerate(PAIRS.items()):
+                for kind, drift, model in (("F32", f32, slm), ("F16", f16, f16_slm)):
+                    scores, tokens = oracle_scores(pair, model, tokenizer)
+                    with Scorer.for_pair(drift.pair, Attributes.builtin(), cache_type="f32") as scorer:
+                        by_sequence, by_token = compare_scores(scorer.score(pair), scores, tokens)
+                    ok = by_sequence < F32_SEQUENCE_BOUND if kind == "F32" else by_token < F16_TOKEN_BOUND
+                    failed |= not ok
+                    print(
+                        f"{name}: {kind}: log pi of {tokens.tolist()} tokens, greatest difference {by_sequence:.2e}, "
+                        f"mean by token {by_token:.2e}: {'ok' if ok else 'FAILED'}"
+                    )
+                    recorded[f"scores{i}_{kind}"], recorded[f"tokens{i}"] = scores, tokens
     if failed:
         sys.exit("the engine and the oracle differ: nothing written")
-    recorded["cases"] = np.array(json.dumps([case.name for case in CASES]))
+    recorded["cases"] = np.array(json.dumps([*(case.name for case in CASES), *PAIRS]))
     RECORDED.parent.mkdir(exist_ok=True)
     np.savez_compressed(RECORDED, **recorded)  # type: ignore[arg-type]
     print(f"wrote {RECORDED}: {sum(len(v) for k, v in recorded.items() if k.startswith('rows'))} positions")

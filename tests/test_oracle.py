@@ -8,10 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drift_edge import Drift
+from drift_edge import Attributes, Drift
 from drift_edge.models import builtin_pair
 from drift_edge.models.nano.convert import dequantise
-from tests.oracle import CASES, F32_BOUND, RECORDED, Case, compare
+from drift_edge.scoring import Scorer
+from tests.oracle import (
+    CASES,
+    F16_TOKEN_BOUND,
+    F32_BOUND,
+    F32_SEQUENCE_BOUND,
+    PAIRS,
+    RECORDED,
+    Case,
+    compare,
+    compare_scores,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +45,7 @@ def drift(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_recorded_values_belong_to_these_cases(recorded: dict[str, np.ndarray]) -> None:
-    assert json.loads(str(recorded["cases"])) == [case.name for case in CASES]
+    assert json.loads(str(recorded["cases"])) == [*(case.name for case in CASES), *PAIRS]
     assert sum(len(recorded[f"rows{i}"]) for i in range(len(CASES))) >= 50
 
 
@@ -45,3 +56,12 @@ def test_fused_distribution_equals_the_oracle(i: int, drift: Drift, recorded: di
     difference, wrong = compare(rows, recorded[f"rows{i}"])
     assert difference < drift.bound(case)  # type: ignore[attr-defined]
     assert wrong == 0
+
+
+@pytest.mark.parametrize("i", range(len(PAIRS)), ids=list(PAIRS))
+def test_scores_equal_the_oracle(i: int, drift: Drift, recorded: dict[str, np.ndarray]) -> None:
+    kind = "F32" if drift.settings.cache_type == "f32" else "F16"
+    with Scorer.for_pair(drift.pair, Attributes.builtin(), cache_type="f32") as scorer:
+        scores = scorer.score(list(PAIRS.values())[i])
+    by_sequence, by_token = compare_scores(scores, recorded[f"scores{i}_{kind}"], recorded[f"tokens{i}"])
+    assert by_sequence < F32_SEQUENCE_BOUND if kind == "F32" else by_token < F16_TOKEN_BOUND

@@ -529,6 +529,7 @@ def test_prism_in_any_order_and_of_several_people(save: Save) -> None:
         ),
         ([*PRISM[:2], said(0, "x", float("nan"))], 1, "at $.score: expected a number from 1 to 100, got a number"),
         ([*PRISM[:2], said(0, "x", 1, chosen=1)], 1, "at $.if_chosen: expected true or false, got a number"),
+        ([*PRISM[:2], said(0, "x", 1, user_prompt=" ")], 1, "at $.user_prompt: empty"),
         ([*PRISM[:2], said(-1, "x", 1)], 1, "at $.turn: expected a whole number from 0"),
         ([*PRISM[:2], said(0, "x", 1, conversation_id=None)], 1, "at $.conversation_id: expected text, got null"),
     ],
@@ -584,6 +585,7 @@ CHAT = chat(
     ("f", "q2", "assistant", "Wet."),
     ("q3", "d", "user", "And?"),
     ("g", "q3", "assistant", "No more."),
+    ("u", "q", "user", "No answer, but what the person went on to say."),
 )
 
 
@@ -641,6 +643,7 @@ def test_openwebui_keeps_the_system_prompt_of_the_chat(save: Save) -> None:
     [
         (thumb(10, "a", CHAT), "at $.data.rating: expected 1 or -1, got a number"),
         (thumb(True, "a", CHAT), "at $.data.rating: expected 1 or -1, got true"),
+        (thumb(-1, "e", CHAT), "at $.snapshot.chat.chat.history.messages.e.content: empty"),
         (thumb(1, "x", CHAT), "at $.meta.message_id: 'x' is not among snapshot.chat.chat.history.messages"),
         (
             thumb(1, "a", CHAT, snapshot=None),
@@ -661,7 +664,7 @@ def test_openwebui_keeps_the_system_prompt_of_the_chat(save: Save) -> None:
         ),
         (
             thumb(1, "a", chat(("a", None, "assistant", "Yes."), ("b", None, "assistant", "No."))),
-            "at $.messages: expected the last to be the user's, but there are none",
+            "at $.snapshot.chat.chat.history.messages: expected the last to be the user's, but there are none",
         ),
         (
             thumb(
@@ -674,7 +677,7 @@ def test_openwebui_keeps_the_system_prompt_of_the_chat(save: Save) -> None:
 def test_openwebui_records_that_give_no_pair(row: dict[str, object], why: str, save: Save) -> None:
     file = read_pairs(save([row]))
     assert file.pairs == ()
-    assert [s.why.startswith(why) for s in file.skipped] == [True], file.skipped
+    assert {s.why.startswith(why) for s in file.skipped} == {True}, file.skipped
 
 
 # Files
@@ -855,7 +858,7 @@ def test_rows_and_texts_beyond_all_measure(save: Save, monkeypatch: pytest.Monke
             read_pairs(save(line * 200), format="jsonl")
     monkeypatch.setattr(preferences, "_MAX_TOLD", 50_000)
     rows = [said(0, "b", 90, chosen=True, user_prompt="p" * 10_000), *(said(0, f"a{i}", 1) for i in range(10))]
-    with pytest.raises(PreferencesError, match="line 6: the pairs up to here repeat texts until"):
+    with pytest.raises(PreferencesError, match="line 6: the pairs up to here repeat so much"):
         read_pairs(save(rows))
     monkeypatch.setattr(preferences, "_MAX_PAIRS", 2)
     with pytest.raises(PreferencesError, match="line 3: over 2 pairs; split the file"):

@@ -709,6 +709,22 @@ def test_scores_of_another_pool_in_the_journal(profile: Profile, path: Path) -> 
     assert profile.n == 2
 
 
+@posix
+def test_what_is_known_does_not_go_by_the_file_alone(profile: Profile, path: Path, tmp_path: Path) -> None:
+    """A journal written anew twice can be the same file again, by its number, and no smaller."""
+    profile.add(pair(3), scores([1, 1], [0, 0]))
+    journal, spare = path.with_suffix(".jsonl"), tmp_path / "spare"
+    os.link(journal, spare)
+    other = Profile.open(path, slm=NANO)
+    other.forget(pair(1).id)
+    other.extend((pair(i), scores([1, 1], [0, 0])) for i in (4, 5, 6))
+    spare.write_bytes(journal.read_bytes())
+    spare.replace(journal)
+    again = [(pair(i), scores([3, 0], [0, 4])) for i in range(1, 7)]
+    assert profile.extend(again).ids == (pair(1).id,)
+    assert Profile.open(path).n == 6
+
+
 def test_a_journal_that_somebody_erased(profile: Profile, path: Path) -> None:
     profile.add(pair(5))
     path.with_suffix(".jsonl").unlink()

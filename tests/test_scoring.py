@@ -201,6 +201,14 @@ def test_responses_that_are_equal_where_they_are_cut(model: Model) -> None:
     assert scorer.counters.scored == 5
 
 
+@pytest.mark.parametrize("responses", [("very good", "very"), ("very", "very good")])
+def test_a_cut_response_that_the_other_one_begins_with(model: Model, responses: tuple[str, str]) -> None:
+    choice = pair("Hi", *responses)
+    (scores,), _ = score(model, [choice], POOL, text_length=1)
+    assert sorted((scores.n_chosen, scores.n_rejected)) == [1, 2]
+    same([scores], one_by_one(model, [choice], POOL, text_length=1))
+
+
 def test_a_very_long_response_costs_what_is_scored_of_it(model: Model) -> None:
     (scores,), scorer = score(model, [pair("Hi", "x" * 100_000, "tea")], POOL, text_length=50, n_ctx=256)
     assert scores.n_chosen == 50
@@ -298,6 +306,15 @@ def test_fewer_sequences_than_prompts_compute_s_i_again(model: Model) -> None:
     _, roomy = score(model, LONGER, LARGE)
     _, tight = score(model, LONGER, LARGE, cache_bytes=10 * one)
     assert roomy.counters.tokens < tight.counters.tokens < 2 * roomy.counters.tokens
+
+
+def test_prompts_that_share_a_sequence_take_turns(model: Model) -> None:
+    # Ten sequences for thirteen prompts: two have their own, eleven share eight, so that s_2 and s_10 have the same.
+    with Scorer(model, ChatFormat(model), LARGE, cache_bytes=10 * 256 * model.kv_width * 2) as scorer:
+        names = [scorer.names[1], scorer.names[9]]
+        few = scorer.score(LONGER[0], names=names)
+    whole, _ = score(model, LONGER[:1], LARGE)
+    assert few.chosen.tolist() == whole[0].chosen[[0, 2, 10]].tolist()
 
 
 @pytest.mark.parametrize("rows", [3, 10, 64])

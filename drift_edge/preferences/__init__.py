@@ -38,7 +38,8 @@ _SIGNS = {
 }
 _MAX_PAIRS = 300_000  # all of hh-rlhf are 170,000
 _MAX_REFUSED = 100_000
-_MAX_TOLD = 8 * MAX_FILE  # characters of all pairs together: an answer can stand in many pairs
+_MAX_TOLD = 8 * MAX_FILE  # characters of all pairs together: a text can stand in many pairs
+_MESSAGE = 500  # characters that a message counts as beside its own, about what it takes in memory
 _SNIFFED = 100  # rows
 _SHOWN = 10  # people or fields named in a message
 
@@ -140,13 +141,13 @@ def _bounded(outcomes: Iterator[Outcome], path: Path) -> Iterator[Outcome]:
             refused += 1
         else:
             pairs += 1
-            told += sum(len(m["content"]) for m in pair.messages) + len(pair.chosen) + len(pair.rejected)
+            told += sum(len(m["content"]) + _MESSAGE for m in pair.messages) + len(pair.chosen) + len(pair.rejected)
         if refused > _MAX_REFUSED:
             why = f"over {_MAX_REFUSED:,} rows give no pair, this one because {outcome.why}"
         elif pairs > _MAX_PAIRS:
             why = f"over {_MAX_PAIRS:,} pairs; split the file"
         elif told > _MAX_TOLD:
-            why = f"the pairs up to here repeat texts until they have over {_MAX_TOLD >> 20:,} Mi characters"
+            why = f"the pairs up to here repeat so much that they take over {_MAX_TOLD >> 20:,} MiB; split the file"
         else:
             yield outcome
             continue

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from drift_edge.errors import UsageError
-from drift_edge.preferences.pair import PreferencePair, check_responses, check_text, describe, field
+from drift_edge.preferences.pair import PreferencePair, check_prompt, check_responses, check_text, describe, field
 from drift_edge.preferences.rows import Outcome, Row, refused
 
 _FOLDED, _FOLDED_END = '<details type="', "</details>"
@@ -97,7 +97,7 @@ def _history(chat: Mapping[str, object], messages: _Tree, last: object) -> tuple
     system = _objects(chat, "params").get("system")
     if isinstance(system, str) and system.strip():
         history.append({"role": "system", "content": system})
-    return tuple(reversed(history))
+    return check_prompt(history[::-1], _TREE)
 
 
 def _place(name: object) -> str:

@@ -44,13 +44,7 @@ class PreferencePair:
     tie: bool = False
 
     def __post_init__(self) -> None:
-        messages = check_messages(self.messages, "messages")
-        if not messages or messages[-1]["role"] != "user":
-            found = f"the last is the {messages[-1]['role']}'s" if messages else "there are none"
-            raise UsageError(f"messages: expected the last to be the user's, but {found}")
-        if not messages[-1]["content"].strip():
-            raise UsageError("messages: the prompt is empty")
-        object.__setattr__(self, "messages", messages)
+        object.__setattr__(self, "messages", check_prompt(self.messages, "messages"))
         check_responses(self.chosen, self.rejected, ("chosen", "rejected"))
         check_text(self.source, "source")
         if check_text(self.time, "time") and not is_time(self.time):
@@ -166,3 +160,18 @@ def check_messages(value: object, at: str) -> tuple[dict[str, str], ...]:
             raise UsageError(f"{at}[{i}].role: a system message can only be the first")
         messages.append({"role": role, "content": check_text(field(message, "content"), f"{at}[{i}].content")})
     return tuple(messages)
+
+
+def check_prompt(value: object, at: str) -> tuple[dict[str, str], ...]:
+    """Messages that an answer can follow.
+
+    Raises:
+        UsageError: as `check_messages`; or the last is not the user's, or empty.
+    """
+    messages = check_messages(value, at)
+    if not messages or messages[-1]["role"] != "user":
+        found = f"the last is the {messages[-1]['role']}'s" if messages else "there are none"
+        raise UsageError(f"{at}: expected the last to be the user's, but {found}")
+    if not messages[-1]["content"].strip():
+        raise UsageError(f"{at}: the prompt is empty")
+    return messages

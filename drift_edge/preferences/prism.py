@@ -40,6 +40,8 @@ class _Utterance:
             raise UsageError(f"if_chosen: expected true or false, got {describe(chosen)}")
         texts = ("user_id", "conversation_id", "user_prompt", "model_response")
         user, conversation, prompt, response = (check_text(field(data, name), name) for name in texts)
+        if not prompt.strip() or prompt == _EMPTY:
+            raise UsageError("user_prompt: empty")
         response = "" if response == _EMPTY else response
         return cls(row, user, conversation, turn, prompt, response, score, chosen)
 

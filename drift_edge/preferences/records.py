@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from drift_edge.errors import UsageError
 from drift_edge.preferences.pair import (
@@ -151,14 +153,12 @@ def _turns(value: object, name: str, role: str) -> list[dict[str, str]]:
     text = check_text(value, name)
     if not is_transcript(text):
         return [{"role": role, "content": text}]
-    turns: list[dict[str, str]] = []
-    parts = _TURN.split(text)  # "", speaker, text, speaker, text, ...
-    for speaker, said in zip(parts[1::2], parts[2::2], strict=True):
-        if turns and turns[-1]["role"] == _SPEAKERS[speaker]:
-            turns[-1]["content"] += f"\n\n{said.strip()}"
-        else:
-            turns.append({"role": _SPEAKERS[speaker], "content": said.strip()})
-    return turns
+    parts = _TURN.split(text)  # "", speaker, words, speaker, words, ...
+    said = groupby(zip(parts[1::2], parts[2::2], strict=True), key=itemgetter(0))
+    return [
+        {"role": _SPEAKERS[speaker], "content": "\n\n".join(words.strip() for _, words in turn)}
+        for speaker, turn in said
+    ]
 
 
 def _implied(chosen: str, rejected: str) -> tuple[Messages, str, str]:

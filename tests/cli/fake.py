@@ -24,6 +24,7 @@ from drift_edge.llama.context import Aborted
 from drift_edge.preferences import PreferencePair
 from drift_edge.profile import SLM
 from drift_edge.rewards import PairScores
+from drift_edge.scoring import ScoringCounters
 from drift_edge.weights import select_active
 
 
@@ -51,7 +52,7 @@ class FakeScorer:
 
     def __init__(self, pool: Attributes, delay: float = 0.0) -> None:
         self.pool, self.delay = pool, delay
-        self.scored: list[PreferencePair] = []
+        self.counters = ScoringCounters()
         self.closed = False
 
     def score(self, pair: PreferencePair, *, cancel: AbortFlag | None = None) -> PairScores:
@@ -61,7 +62,7 @@ class FakeScorer:
             time.sleep(0.005)
         if cancel and cancel.is_set():
             raise Aborted
-        self.scored.append(pair)
+        self.counters.scored += len(self.pool) + 1
         logs, counts = [], []
         for text in (pair.chosen, pair.rejected):
             n = len(text.split())

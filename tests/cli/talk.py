@@ -17,7 +17,6 @@ from drift_edge.profile import Profile
 from tests.cli.fake import FakeEngine
 
 INTERRUPT = "\x03"
-_GREETING = 2  # lines
 
 
 class Talk:
@@ -56,12 +55,17 @@ class Talk:
         def read_key(prompt: str, _keys: Sequence[str]) -> str:
             return read_line(prompt)
 
-        self.patch.setattr(repl, "open_reader", lambda _screen, _history: repl.Reader(read_line, read_key))
-        repl.converse(self.dialogue, self.folder / "history")
+        def listen(dialogue: Dialogue) -> None:
+            greet(dialogue)
+            self.greeting = self.capsys.readouterr().err
+
+        greet = repl.greet
+        with self.patch.context() as patch:
+            patch.setattr(repl, "open_reader", lambda _screen, _history: repl.Reader(read_line, read_key))
+            patch.setattr(repl, "greet", listen)
+            repl.converse(self.dialogue, self.folder / "history")
         out, err = self.capsys.readouterr()
-        shown = err.splitlines(keepends=True)
-        self.greeting = "".join(shown[:_GREETING])
-        return out, "".join(shown[_GREETING:])
+        return out, err
 
     @property
     def profile(self) -> Profile:

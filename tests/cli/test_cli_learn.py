@@ -363,6 +363,12 @@ def test_library_learns_in_order_and_stops_when_told(scorer: Scorer, tmp_path: P
             cancel.cancel()
     assert done == pairs[:2]
     assert [choice.pair for choice in profile.choices()] == pairs[:2]
+    numbers = Profile.open(tmp_path / "n.json", slm=SLM("x", "0" * 16), attributes=scorer.attributes, journal=False)
+    stopped = learn(scorer, numbers, pairs)
+    next(stopped)
+    stopped.close()
+    assert numbers.n == 0  # else the first would count twice when the same is done again
+    assert len(list(learn(scorer, numbers, pairs))) == numbers.n == 4
     assert [scored.computed for scored in learn(scorer, profile, pairs)] == [False, False, True, True]
     assert [choice.pair for choice in profile.choices()] == pairs
     unsure = PreferencePair(pairs[0].messages, "x", "y", tie=True)
