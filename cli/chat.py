@@ -36,6 +36,14 @@ class Steer(StrEnum):
     off = "off"
 
 
+class Draft(StrEnum):
+    """What drafts tokens that the LLM then verifies."""
+
+    auto = "auto"
+    steered = "steered"
+    base = "base"
+
+
 class FlashAttn(StrEnum):
     """llama.cpp's flash attention."""
 
@@ -85,6 +93,15 @@ def chat(
     top_p: Annotated[float | None, typer.Option(help="Keep this much probability; 1 is off.  [default: 0.95]")] = None,
     min_p: Annotated[float | None, typer.Option(help="Least share of the best token's.  [default: 0.05]")] = None,
     repeat_penalty: Annotated[float | None, typer.Option(help="1 is off.  [default: 1]")] = None,
+    speculate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|off|G", help="Tokens that the small LM drafts ahead; the text stays.  [default: auto]"
+        ),
+    ] = None,
+    draft: Annotated[
+        Draft | None, typer.Option(help="Draft with the attributes, or by the base prompt.  [default: auto]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the answer reproducible.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt of your own.")] = None,
@@ -121,6 +138,8 @@ def chat(
         "top-p": top_p,
         "min-p": min_p,
         "repeat-penalty": repeat_penalty,
+        "speculate": speculate,
+        "draft": draft and draft.value,
         "seed": seed,
         "max-tokens": max_tokens,
         "system": system,
@@ -290,6 +309,7 @@ def load_engine(settings: Settings, pool: Attributes) -> Engine:
         UsageError: a setting is out of range.
     """
     from drift_edge.engine import Drift
+    from drift_edge.storage import folders
 
     from ..models import builtin_pair
     from .config import DEFAULT_ACTIVE
@@ -306,6 +326,7 @@ def load_engine(settings: Settings, pool: Attributes) -> Engine:
         cache_type=settings.cache_type,
         attributes=pool,
         active=settings.active or DEFAULT_ACTIVE,
+        cache=folders().cache,
     )
 
 

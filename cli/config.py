@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from drift_edge.attributes import Attributes
+from drift_edge.costs import DRAFTS, Draft, Speculate, check_speculate
 from drift_edge.errors import UsageError
 from drift_edge.sampling import SamplerSettings
 from drift_edge.weights import check_beta, check_weights, parse_weights
@@ -36,7 +37,7 @@ class Settings:
         profile: name or path of the profile; None is none.
         weights: as `Drift.chat`; empty leaves it to the profile.
         beta, active: as `Drift.chat`; None is what the profile says, or the engine's own.
-        steer, seed, max_tokens, stop: as `Drift.chat`.
+        steer, speculate, draft, seed, max_tokens, stop: as `Drift.chat`.
         system: the user's own system prompt.
         stats, color, save: what is printed and kept.
     """
@@ -60,6 +61,8 @@ class Settings:
     top_p: float = 0.95
     min_p: float = 0.05
     repeat_penalty: float = 1.0
+    speculate: Speculate = "auto"
+    draft: Draft = "auto"
     seed: int | None = None
     max_tokens: int = 512
     system: str | None = None
@@ -107,6 +110,7 @@ class Settings:
 
 _CHOICES = {
     "steer": get_args(Steer),
+    "draft": DRAFTS,
     "flash-attn": ("auto", "on", "off"),
     "color": ("auto", "always", "never"),
 }
@@ -237,6 +241,10 @@ def _checked(name: str, value: object, pool: Attributes | None) -> object:
         if value not in _CHOICES[name]:
             raise UsageError(f"expected one of {', '.join(_CHOICES[name])}, got {value!r}")
         return value
+    if name == "speculate":
+        number = int(value) if isinstance(value, str) and value.isdecimal() and value.isascii() else value
+        check_speculate(number)
+        return number
     if name in ("stats", "save"):
         return _switch(value)
     if name == "stop":

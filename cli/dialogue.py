@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from drift_edge.attributes import Attributes
+from drift_edge.costs import Draft, Speculate
 from drift_edge.errors import DecodeError, UsageError
 from drift_edge.events import Answer, CancelToken, Event, Finish, Notice
 from drift_edge.sampling import SamplerSettings
@@ -58,6 +59,8 @@ class Engine(Protocol):
         stop: Sequence[str],
         cancel: CancelToken,
         measure: bool,
+        speculate: Speculate,
+        draft: Draft,
     ) -> Iterator[Event]:
         """As `Drift.chat`."""
         ...
@@ -317,6 +320,8 @@ class Dialogue:
                     stop=settings.stop,
                     cancel=cancel,
                     measure=self._measure or settings.stats,
+                    speculate=settings.speculate,
+                    draft=settings.draft,
                 ):
                     if isinstance(event, Notice):
                         screen.note(event.text)

@@ -125,11 +125,23 @@ def stats_line(answer: Answer) -> str:
         f"prefilled {t.prefilled_tokens}",
         f"decodes {t.llm_decodes} LLM + {t.slm_decodes} sLM",
     ]
+    if said := _speculation(answer):
+        parts.append(said)
     if answer.entropy_llm_bits is not None and answer.entropy_steered_bits is not None:
         parts.append(f"entropy {answer.entropy_llm_bits:.2f} -> {answer.entropy_steered_bits:.2f} bits")
     if answer.kl_per_token is not None:
         parts.append(f"KL {answer.kl_per_token:.3f} nats/token")
     return f"[{'; '.join(parts)}; seed {answer.seed}]"
+
+
+def _speculation(answer: Answer) -> str:
+    """What speculation was chosen, and what it won."""
+    s, t = answer.speculation, answer.timings
+    if s.draft == "off":
+        return "auto speculates not" if s.auto else ""
+    won = f"{s.accepted} of {s.drafted} drafted tokens kept, {t.generated_tokens / max(1, t.llm_decodes):.1f} a decode"
+    promise = "" if s.same_text else " (of the same distribution as without, but not the same text)"
+    return f"{'auto: ' if s.auto else ''}{s.draft} drafts of {s.g}, {won}{promise}"
 
 
 def weights_text(weights: Mapping[str, float]) -> str:

@@ -24,7 +24,7 @@ class Prompts:
 
     Attributes:
         llm: the LLM's prompt: the user's own system prompt, or s_0 where there is none; it sees no attribute.
-        base: the sLM's under s_0.
+        base: the sLM's under s_0; empty where it takes no part.
         attributes: the sLM's under s_i, by attribute.
         dropped: oldest messages left out so that the rest fits.
     """
@@ -35,8 +35,9 @@ class Prompts:
     dropped: int = 0
 
     def longest(self) -> int:
-        """Tokens of the longest prompt."""
-        return max(len(p) for p in (self.llm, self.base, *self.attributes.values()))
+        """Tokens of the longest prompt that the answer depends on."""
+        steering = (self.base, *self.attributes.values()) if self.attributes else ()
+        return max(map(len, (self.llm, *steering)))
 
 
 class AnswerIds:
@@ -65,6 +66,7 @@ def build_prompts(
     weights: Mapping[str, float],
     mode: Mode,
     answers: Mapping[str, Sequence[int]],
+    drafts: bool = False,
 ) -> Prompts:
     """All prompts of one call.
 
@@ -75,6 +77,7 @@ def build_prompts(
         weights: the active attributes.
         mode: `logits` prompts the sLM; `prompt` tells the LLM itself the sentences of the attributes with p_i > 0.
         answers: ids of known answers by text.
+        drafts: prompt the sLM under s_0 even where it does not steer, since it drafts.
     """
     own_system = messages[0]["role"] == "system"
     sentence = None if own_system else pool.base
@@ -82,11 +85,11 @@ def build_prompts(
         sentences = [pool[name].prompt for name, p in weights.items() if p > 0]
         sentence = " ".join(sentences) or sentence
     llm = pair.llm_format.encode(messages, sentence, answers)
-    if mode != "logits" or not weights:
-        return Prompts(llm, [], {})
     encode = pair.slm_format.encode
-    attributes = {name: encode(messages, pool[name].prompt, answers) for name in weights}
-    return Prompts(llm, encode(messages, pool.base, answers), attributes)
+    steering = weights if mode == "logits" else ()
+    attributes = {name: encode(messages, pool[name].prompt, answers) for name in steering}
+    base = encode(messages, pool.base, answers) if attributes or drafts else []
+    return Prompts(llm, base, attributes)
 
 
 def fit_prompts(
@@ -100,6 +103,7 @@ def fit_prompts(
     n_ctx: int,
     reserve: int,
     overflow: Overflow,
+    drafts: bool = False,
 ) -> Prompts:
     """All prompts of one call, whole oldest turns dropped where they do not fit.
 
@@ -111,11 +115,12 @@ def fit_prompts(
         n_ctx: tokens a sequence can hold.
         reserve: tokens to leave for the answer.
         overflow: `drop`, or `error` to refuse instead.
+        drafts: as in `build_prompts`.
 
     Raises:
         ContextOverflowError: the prompts do not fit and `overflow` is `error`, or not even the last turn fits.
     """
-    prompts = build_prompts(pair, pool, messages, weights, mode, answers)
+    prompts = build_prompts(pair, pool, messages, weights, mode, answers, drafts)
     room = n_ctx - reserve
     if prompts.longest() <= room:
         return prompts
@@ -129,7 +134,7 @@ def fit_prompts(
     block = max(1, room // 2)
     for n in range(1, ends[-1][1] // block + 2 if ends else 1):
         cut = next((at for at, tokens in ends if tokens >= n * block), ends[-1][0])
-        prompts = build_prompts(pair, pool, [*messages[:head], *messages[cut:]], weights, mode, answers)
+        prompts = build_prompts(pair, pool, [*messages[:head], *messages[cut:]], weights, mode, answers, drafts)
         if prompts.longest() <= room:
             return Prompts(prompts.llm, prompts.base, prompts.attributes, dropped=cut - head)
         if cut == ends[-1][0]:

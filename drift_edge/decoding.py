@@ -5,18 +5,16 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drift_edge import kernel
-from drift_edge.errors import DecodeError
 from drift_edge.events import CancelToken, FinishReason, Token
-from drift_edge.llama.context import Aborted, Context
+from drift_edge.llama.context import Aborted, Context, Logits
 from drift_edge.llama.model import Model
-from drift_edge.sampling import SamplerSettings
+from drift_edge.sampling import Draws, usable
 from drift_edge.steering import Steering
 
 
@@ -43,25 +41,59 @@ class Generation:
     entropy_steered: float = 0.0
 
 
-class Decoder:
-    """Draws tokens from the LLM's context, steered by the sLM's.
+class InStep:
+    """The rows of logits of every position, both models going one token at a time: one decode of each.
 
     Args:
-        llm: the LLM's context, one sequence.
-        n_vocab: ids that both models share; padding past it is never drawn.
+        llm: the LLM's context, one sequence, holding its prompt.
+        steering: the sLM's sequences, holding theirs; None for the LLM alone.
+        n_vocab: ids that both models share; padding past it is cut off.
     """
 
-    def __init__(self, llm: Context, n_vocab: int) -> None:
-        self.llm, self.n_vocab = llm, n_vocab
-        self._sampler = kernel.Sampler(n_vocab)
+    def __init__(self, llm: Context, steering: Steering | None, n_vocab: int) -> None:
+        self.llm, self.steering, self.n_vocab = llm, steering, n_vocab
+
+    def room(self) -> int:
+        """Tokens that both contexts can still take."""
+        room = self.llm.n_ctx - len(self.llm.tokens[0])
+        return room if self.steering is None else min(room, self.steering.room())
+
+    def rows(self) -> tuple[Logits, Logits | None]:
+        """h_llm, float32 (n_vocab,), and h_base, h_1..h_k, float32 (k+1, n_vocab), or None: valid until `append`."""
+        H = None if self.steering is None else self.steering.logits()[:, : self.n_vocab]
+        return self.llm.logits()[0, : self.n_vocab], H
+
+    def append(self, token: int) -> None:
+        """Append the token drawn, and go on to the next position.
+
+        Raises:
+            Aborted, DecodeError: as `Context.extend`.
+        """
+        self.llm.extend([token], [0])  # on a GPU both are queued before either is waited for
+        if self.steering is not None:
+            self.steering.extend(token)
+
+    def settle(self) -> None:
+        """Leave the contexts holding what was appended and no more."""
+
+
+class Decoder:
+    """Draws tokens from rows of logits, fused.
+
+    Args:
+        n_vocab: ids that both models share.
+    """
+
+    def __init__(self, n_vocab: int) -> None:
+        self.sampler = kernel.Sampler(n_vocab)
         self._h = np.empty(n_vocab, np.float32)
 
-    def fused(self, steering: Steering | None, p_over_beta: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The logits to draw from at the contexts' present position (Eq. 15).
+    def fused(self, rows: tuple[Logits, Logits | None], p_over_beta: NDArray[np.float64]) -> Logits:
+        """The logits to draw from (Eq. 15).
 
         Args:
-            steering: None leaves the LLM's own row.
-            p_over_beta: float64 (k,), p_i / beta in the order of the steering's rows.
+            rows: h_llm, and H = h_base, h_1 .. h_k or None; None leaves the LLM's own row.
+            p_over_beta: float64 (k,), p_i / beta in the order of H.
 
         Returns:
             float32 (n_vocab,), valid until the next call or decode.
@@ -69,22 +101,20 @@ class Decoder:
         Raises:
             DecodeError: a row that takes part has NaN or infinity.
         """
-        h_llm = self.llm.logits()[0, : self.n_vocab]
-        if steering is None:
+        h_llm, H = rows
+        if H is None:
             return h_llm
-        H = steering.logits()[:, : self.n_vocab]  # h_base, h_1 .. h_k
-        with _usable():
+        with usable():
             # h = h_llm + sum_i p_i/beta (h_i - h_base)                                   (Eq. 15)
             kernel.fuse(self._h, h_llm, H, p_over_beta)
         return self._h
 
     def generate(
         self,
-        steering: Steering | None,
+        steps: InStep,
         p_over_beta: NDArray[np.float64],
+        draws: Draws,
         *,
-        settings: SamplerSettings,
-        seed: int,
         max_tokens: int,
         stop: Sequence[str],
         cancel: CancelToken,
@@ -93,13 +123,10 @@ class Decoder:
     ) -> Iterator[Token]:
         """Algorithm 2, from contexts that hold their prompts.
 
-        Each token costs one decode of the LLM and one of the sLM, whatever k is.
-
         Args:
-            steering: the sLM's sequences, or None for the LLM alone.
+            steps: where the rows of logits come from.
             p_over_beta: float64 (k,), p_i / beta in the order of the steering's rows.
-            settings: of the samplers.
-            seed: 64-bit seed of this answer's noise.
+            draws: of this answer.
             max_tokens: most tokens to draw.
             stop: texts that end the answer and are not shown.
             cancel: looked at before every token and inside every decode.
@@ -109,33 +136,15 @@ class Decoder:
         Yields:
             One `Token` for every token drawn that does not end the answer.
         """
-        llm, model, n = self.llm, self.llm.model, self.n_vocab
+        model = steps.llm.model
         pieces = _Pieces(model, stop)
-        room = llm.n_ctx - len(llm.tokens[0])
-        max_tokens = min(max_tokens, room if steering is None else min(room, steering.room()))
-        recent = _Recent(llm.tokens[0], settings, max_tokens)
         try:
             for position in range(max_tokens):
                 if cancel.cancelled:
                     raise Aborted
-                h = self.fused(steering, p_over_beta)
-                h_llm = llm.logits()[0, :n]
-                with _usable():
-                    token, probability, _, entropy = self._sampler.sample(
-                        h,
-                        temperature=settings.temperature,
-                        top_k=settings.top_k,
-                        top_p=settings.top_p,
-                        min_p=settings.min_p,
-                        repeat_penalty=settings.repeat_penalty,
-                        presence_penalty=settings.presence_penalty,
-                        frequency_penalty=settings.frequency_penalty,
-                        history=recent.window(),
-                        plausibility=settings.plausibility,
-                        llm=h_llm if settings.plausibility else None,
-                        seed=seed,
-                        position=position,
-                    )
+                h_llm, H = steps.rows()
+                h = self.fused((h_llm, H), p_over_beta)
+                token, probability, _, entropy = draws.draw(h, h_llm)
                 if measure:
                     steered, pure, kl = kernel.divergence(h, h_llm)
                     into.entropy_steered += steered
@@ -145,7 +154,7 @@ class Decoder:
                     into.reason = "stop"
                     break
                 into.tokens.append(token)
-                recent.append(token)
+                draws.append(token)
                 text = pieces.push(token)
                 into.text += text
                 into.held = pieces.held
@@ -154,40 +163,12 @@ class Decoder:
                     into.reason, into.stopped_by = "stop", pieces.stopped_by
                     break
                 if position + 1 < max_tokens:
-                    llm.extend([token], [0])  # on a GPU both are queued before either is waited for
-                    if steering is not None:
-                        steering.extend(token)
+                    steps.append(token)
         except Aborted:
             into.reason = "cancelled"
+        finally:
+            steps.settle()
         into.held = "" if pieces.stopped_by is not None else pieces.flush()
-
-
-@contextmanager
-def _usable() -> Iterator[None]:
-    """The kernel refuses NaN and infinity among the logits: that is the models' fault, not the caller's."""
-    try:
-        yield
-    except ValueError as error:
-        raise DecodeError(f"the models' logits cannot be used: {error}") from error
-
-
-class _Recent:
-    """The tokens that penalties look at: the last of the prompt and of the answer."""
-
-    def __init__(self, prompt: Sequence[int], settings: SamplerSettings, max_tokens: int) -> None:
-        self._last_n = settings.repeat_last_n if settings.has_penalties else 0
-        tail = list(prompt[-self._last_n :]) if self._last_n else []
-        self._n = len(tail)
-        self._ids = np.zeros(self._n + (max_tokens if self._last_n else 0), np.int32)
-        self._ids[: self._n] = tail
-
-    def append(self, token: int) -> None:
-        if self._last_n:
-            self._ids[self._n] = token
-            self._n += 1
-
-    def window(self) -> NDArray[np.int32] | None:
-        return self._ids[max(0, self._n - self._last_n) : self._n] if self._last_n else None
 
 
 class _Pieces:

@@ -8,10 +8,12 @@ its own iterator is open gets an error, since waiting would never end. The engin
 from __future__ import annotations
 
 import codecs
+import platform
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,19 +21,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from drift_edge import __version__
 from drift_edge.attributes import Attributes
 from drift_edge.conversation import MODES, OVERFLOWS, AnswerIds, Mode, Overflow, Prompts, fit_prompts
-from drift_edge.decoding import Decoder, Generation
+from drift_edge.costs import (
+    KINDS,
+    MOST_DRAFTED,
+    Costs,
+    Draft,
+    DraftKind,
+    Plan,
+    Speculate,
+    check_draft,
+    check_speculate,
+)
+from drift_edge.decoding import Decoder, Generation, InStep
 from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
-from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Timings
+from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Speculated, Timings
 from drift_edge.explanation import Explanation, token_shares
+from drift_edge.llama import library
 from drift_edge.llama.chat import check_messages
 from drift_edge.llama.context import Aborted
 from drift_edge.llama.library import physical_cores
 from drift_edge.llama.model import Model
 from drift_edge.llama.template import PLAIN, PLAIN_STOP
 from drift_edge.pair import ModelPair
-from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
+from drift_edge.sampling import Draws, SamplerSettings, new_seed, noise_seed
+from drift_edge.speculation import Speculation
 from drift_edge.steering import ContextSettings, Steering
 from drift_edge.weights import check_active, check_beta, check_weights, select_active
 
@@ -54,6 +70,7 @@ class Drift:
         attributes: the pool; None is Table 5's.
         n_seq: sequences of the sLM's context to start with (active attributes + 1).
         load_s: seconds the models took to load, reported with each answer.
+        cache: folder where measured speeds are remembered for `speculate`; None measures them in every engine.
     """
 
     def __init__(
@@ -64,18 +81,21 @@ class Drift:
         attributes: Attributes | None = None,
         n_seq: int = DEFAULT_ACTIVE + 1,
         load_s: float = 0.0,
+        cache: str | Path | None = None,
     ) -> None:
         self.pair, self.settings, self.load_s = pair, settings, load_s
         self.attributes = attributes or Attributes.builtin()
         self._n_seq = n_seq
-        self._llm = settings.make(pair.llm, 1)
-        self._decoder = Decoder(self._llm, pair.n_vocab)
+        self._llm = settings.make(pair.llm, 1, MOST_DRAFTED + 1)
+        self._decoder = Decoder(pair.n_vocab)
         self._steering: Steering | None = None
         self._answers = AnswerIds()
         self._lock = threading.Lock()
         self._owner: int | None = None
         self._closed = False
-        self._told_no_template = False
+        self._told: set[str] = set()
+        self._cache = None if cache is None else Path(cache)
+        self._known_costs: Costs | None = None
 
     # -- life
 
@@ -93,6 +113,7 @@ class Drift:
         cache_type: str = "f16",
         attributes: Attributes | None = None,
         active: int = DEFAULT_ACTIVE,
+        cache: str | Path | None = None,
     ) -> Drift:
         """Load the LLM and the sLM and prove that they share a tokenizer.
 
@@ -107,6 +128,7 @@ class Drift:
             cache_type: type of the KV caches.
             attributes: the pool; None is Table 5's.
             active: how many attributes the sLM's context has room for at once.
+            cache: folder where measured speeds are remembered for `speculate`; None measures them in every engine.
 
         Raises:
             ModelFileError: a file is missing, damaged or refused by llama.cpp.
@@ -127,8 +149,9 @@ class Drift:
             trained = min(llm_model.n_ctx_train, slm_model.n_ctx_train)
             n_ctx = ctx_size or min(DEFAULT_CONTEXT, trained)
             settings = ContextSettings(n_ctx, threads, flash_attn, cache_type)
+            load_s = time.perf_counter() - start
             n_seq = min(active, len(attributes or Attributes.builtin())) + 1
-            return cls(pair, settings, attributes=attributes, n_seq=n_seq, load_s=time.perf_counter() - start)
+            return cls(pair, settings, attributes=attributes, n_seq=n_seq, load_s=load_s, cache=cache)
         except BaseException:
             slm_model.close()
             llm_model.close()
@@ -201,6 +224,8 @@ class Drift:
         overflow: Overflow = "drop",
         cancel: CancelToken | None = None,
         measure: bool = False,
+        speculate: Speculate = "off",
+        draft: Draft = "auto",
     ) -> Iterator[Event]:
         """Answer a conversation, as a stream of events: notices, tokens, and one `Finish` at the end.
 
@@ -221,6 +246,11 @@ class Drift:
             overflow: `drop` leaves out whole oldest turns where the context is full, `error` refuses.
             cancel: stops the answer from another thread or a signal handler.
             measure: also measure entropies and the KL divergence from the LLM.
+            speculate: `off`, how many tokens the sLM drafts for one decode of the LLM, or `auto` for what is soonest
+                on this machine, which may be none. The same seed gives the same text all the same; where logits
+                depend on the number of rows (`Speculated.same_text`) only the distribution is the same, and `auto`
+                leaves speculation out when a seed is given.
+            draft: `steered`, `base`, or `auto` for the faster; see `drift_edge.speculation`.
 
         Raises:
             UsageError: an argument is out of range, or an attribute unknown.
@@ -250,6 +280,9 @@ class Drift:
             new_seed() if seed is None else seed,
             max_tokens,
             overflow,
+            check_draft(draft),
+            check_speculate(speculate),
+            seed is not None,
         )
         return self._chat(checked, request, attempt, tuple(stop), cancel or CancelToken(), measure)
 
@@ -269,6 +302,8 @@ class Drift:
         overflow: Overflow = "drop",
         cancel: CancelToken | None = None,
         measure: bool = False,
+        speculate: Speculate = "off",
+        draft: Draft = "auto",
     ) -> Answer:
         """The whole answer at once; arguments and errors as `chat`."""
         events = self.chat(
@@ -285,6 +320,8 @@ class Drift:
             overflow=overflow,
             cancel=cancel,
             measure=measure,
+            speculate=speculate,
+            draft=draft,
         )
         for event in events:
             if isinstance(event, Finish):
@@ -303,27 +340,30 @@ class Drift:
         with self._exclusive():
             start = time.perf_counter()
             llm = self._llm
-            prompts = self._prompts(messages, request)
+            noise = noise_seed(request.seed, _turn(messages), attempt)
+            plan = self._plan(request)
+            prompts = self._prompts(messages, request, drafts=plan is not None)
             yield from self._notices(prompts, request)
-            steering = self._prepare_steering(prompts)
-            if steering is not None and steering.fit(len(prompts.attributes)):
+            old = self._steering.context if self._steering else None
+            slm = self._prepare_steering(prompts)
+            if slm is not None and old is not None and 1 < old.n_seq < slm.context.n_seq:
                 yield Notice(
                     "context-rebuilt",
                     f"the sLM's context was rebuilt with room for {len(prompts.attributes)} attributes",
                 )
             before = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
-            out = Generation()
+            out, steps = Generation(), None
             first = last = start
             try:
-                self._prefill(prompts, steering, cancel)
+                self._prefill(prompts, slm, cancel)
+                steps, draws, most = self._steps(request, prompts, slm, plan, noise)
                 if self.pair.llm.chat_template.source == PLAIN:  # it has no end token, but a name to stop at
                     stop = (*stop, PLAIN_STOP)
                 for token in self._decoder.generate(
-                    steering,
+                    steps,
                     request.p_over_beta,
-                    settings=request.sampler,
-                    seed=noise_seed(request.seed, _turn(messages), attempt),
-                    max_tokens=request.max_tokens,
+                    draws,
+                    max_tokens=most,
                     stop=stop,
                     cancel=cancel,
                     measure=measure,
@@ -353,11 +393,52 @@ class Drift:
                 llm_decodes=llm_decodes,
                 slm_decodes=slm_decodes,
             )
-            yield Finish(out.held, request.answer(self.pair, text, out, measure, timings))
+            speculated = _speculated(request, steps)
+            if self._known_costs is not None:
+                self._known_costs.save()
+            yield Finish(out.held, request.answer(self.pair, text, out, measure, timings, speculated))
 
-    def _prompts(self, messages: list[dict[str, str]], request: _Request) -> Prompts:
+    def _steps(
+        self, request: _Request, prompts: Prompts, slm: Steering | None, plan: Plan | None, seed: int
+    ) -> tuple[InStep, Draws, int]:
+        """Where the rows of logits come from, what draws from them, and how many tokens there is room for."""
+        n_vocab = self.pair.n_vocab
+        plain = InStep(self._llm, slm if prompts.attributes else None, n_vocab)
+        most = min(request.max_tokens, plain.room())
+        draws = Draws(self._decoder.sampler, request.sampler, seed, self._llm.tokens[0], most)
+        if plan is None or slm is None:
+            return plain, draws, most
+        return Speculation(self._llm, slm, request.p_over_beta, n_vocab, draws, plan, most), draws, most
+
+    def _plan(self, request: _Request) -> Plan | None:
+        """How tokens are drafted in this call; None is not at all."""
+        if request.drafted == 0 or not self._can_roll_back():
+            return None
+        auto = request.drafted is None
+        k = len(request.p_over_beta)
+        plan = Plan(self._costs(), k, request.kinds, request.drafted, only_same=auto and request.seeded)
+        for kind in plan.kinds:
+            plan.acceptance(kind).fade()
+        settled = auto and plan.measured() and not plan.choose(MOST_DRAFTED, self.settings.n_ctx, 0)[1]
+        return None if settled else plan
+
+    def _can_roll_back(self) -> bool:
+        return self.pair.llm.can_roll_back and self.pair.slm.can_roll_back
+
+    def _costs(self) -> Costs:
+        if self._known_costs is None:
+            models = [
+                (model.fingerprint, model.offloaded, self.settings.threads or library.default_threads(model.n_bytes))
+                for model in (self.pair.llm, self.pair.slm)
+            ]
+            versions = __version__, library.version(), library.system_info()
+            settings = self.settings.flash_attn, self.settings.cache_type
+            self._known_costs = Costs.open(self._cache, models, settings, versions, platform.uname())
+        return self._known_costs
+
+    def _prompts(self, messages: list[dict[str, str]], request: _Request, drafts: bool = False) -> Prompts:
         n_ctx = self.settings.n_ctx
-        return fit_prompts(
+        prompts = fit_prompts(
             self.pair,
             self.attributes,
             messages,
@@ -367,14 +448,22 @@ class Drift:
             n_ctx=n_ctx,
             reserve=min(request.max_tokens, n_ctx // 4),
             overflow=request.overflow,
+            drafts=drafts,
         )
+        if not prompts.attributes and len(prompts.base) >= n_ctx:  # no room to draft in, which the answer does not need
+            return replace(prompts, base=[])
+        return prompts
 
     def _notices(self, prompts: Prompts, request: _Request) -> Iterator[Notice]:
-        if not self._told_no_template and self.pair.llm.template_source is None:
-            self._told_no_template = True
+        if self.pair.llm.template_source is None and self._first_time("no-template"):
             yield Notice(
                 "no-template",
                 f"{self.pair.llm.path.name} has no chat template: a generic one is used, answers may suffer",
+            )
+        if request.drafted != 0 and not self._can_roll_back() and self._first_time("no-speculation"):
+            model = self.pair.slm if self.pair.llm.can_roll_back else self.pair.llm
+            yield Notice(
+                "no-speculation", f"{model.path.name} is recurrent and cannot take tokens back: nothing is drafted"
             )
         if prompts.dropped:
             yield Notice("dropped-turns", f"the context is full: the {prompts.dropped} oldest messages were left out")
@@ -382,11 +471,20 @@ class Drift:
         if request.mode == "prompt" and negative:
             yield Notice("negative-weights", f"a prompt cannot push away from {', '.join(negative)}: left out")
 
+    def _first_time(self, kind: str) -> bool:
+        first = kind not in self._told
+        self._told.add(kind)
+        return first
+
     def _prepare_steering(self, prompts: Prompts) -> Steering | None:
-        if not prompts.attributes:
+        """The sLM's sequences, with room for the prompts; None where it takes no part."""
+        if not prompts.base:
             return None
+        n_seq = max(self._n_seq, len(prompts.attributes) + 1) if prompts.attributes else 1  # one is enough to draft
         if self._steering is None:
-            self._steering = Steering(self.pair.slm, self.settings, max(self._n_seq, len(prompts.attributes) + 1))
+            self._steering = Steering(self.pair.slm, self.settings, n_seq)
+        else:
+            self._steering.fit(n_seq - 1)
         return self._steering
 
     def _spare_cores(self, steering: Steering) -> bool:
@@ -396,7 +494,7 @@ class Drift:
         return self.pair.slm.offloaded or self._llm.threads + steering.context.threads <= physical_cores()
 
     def _prefill(self, prompts: Prompts, steering: Steering | None, cancel: CancelToken) -> None:
-        self._llm.queued = steering is not None and self._spare_cores(steering)
+        self._llm.queued = bool(prompts.attributes) and steering is not None and self._spare_cores(steering)
         self._llm.set_abort(cancel.flag)
         self._llm.prefill({0: prompts.llm})
         if steering is not None:
@@ -471,17 +569,14 @@ class Drift:
         with self._exclusive():
             prompts = self._prompts(checked, request)
             steering = self._prepare_steering(prompts)
-            if steering is not None:
-                steering.fit(len(prompts.attributes))
             self._prefill(prompts, steering, CancelToken())
             self._clear_abort()
+            steps = InStep(self._llm, steering, self.pair.n_vocab)
             rows = np.empty((len(continuation) + 1, self.pair.n_vocab))
             for i in range(len(rows)):
-                rows[i] = self._decoder.fused(steering, request.p_over_beta)
+                rows[i] = self._decoder.fused(steps.rows(), request.p_over_beta)
                 if i < len(continuation):
-                    self._llm.extend([continuation[i]], [0])
-                    if steering is not None:
-                        steering.extend(continuation[i])
+                    steps.append(continuation[i])
             if np.isnan(rows).any():
                 raise DecodeError("the model's logits cannot be used: there is NaN among them")
             rows -= rows.max(axis=1, keepdims=True)
@@ -522,16 +617,14 @@ class Drift:
             steering = self._prepare_steering(prompts)
             if steering is None:
                 raise UsageError("the answer has no weights to explain")
-            steering.fit(len(prompts.attributes))
-            n_vocab = self.pair.n_vocab
+            steps = InStep(self._llm, steering, self.pair.n_vocab)
             try:
                 self._prefill(prompts, steering, cancel)
                 for t, token in enumerate(tokens):
                     if t:
-                        self._llm.extend([tokens[t - 1]], [0])
-                        steering.extend(tokens[t - 1])
-                    h = self._decoder.fused(steering, request.p_over_beta)
-                    h_llm, H = self._llm.logits()[0, :n_vocab], steering.logits()[:, :n_vocab]
+                        steps.append(tokens[t - 1])
+                    h_llm, H = steps.rows()[0], steering.logits()[:, : self.pair.n_vocab]
+                    h = self._decoder.fused((h_llm, H), request.p_over_beta)
                     shares[t], pushes[t], gains[t] = token_shares(token, h_llm, h, H, request.p_over_beta)
                     texts.append(decode(self.pair.llm.piece(token)))
             except Aborted:
@@ -553,14 +646,20 @@ class _Request:
         seed: int,
         max_tokens: int,
         overflow: Overflow,
+        kinds: tuple[DraftKind, ...] = KINDS,
+        drafted: int | None = 0,
+        seeded: bool = True,
     ) -> None:
         self.weights, self.beta, self.mode = weights, beta, mode
         self.sampler, self.seed, self.max_tokens, self.overflow = sampler, seed, max_tokens, overflow
+        self.kinds, self.drafted, self.seeded = kinds, drafted, seeded
         self.fuses = mode == "logits" and bool(weights)
         p = np.array(list(weights.values()), np.float64)
         self.p_over_beta = p / beta if self.fuses else _NO_FUSION
 
-    def answer(self, pair: ModelPair, text: str, out: Generation, measure: bool, timings: Timings) -> Answer:
+    def answer(
+        self, pair: ModelPair, text: str, out: Generation, measure: bool, timings: Timings, speculated: Speculated
+    ) -> Answer:
         n = len(out.tokens) + (out.reason == "stop" and out.stopped_by is None)  # positions drawn, the end's too
 
         def mean(total: float) -> float | None:
@@ -579,8 +678,17 @@ class _Request:
             entropy_llm_bits=mean(out.entropy_llm),
             entropy_steered_bits=mean(out.entropy_steered),
             timings=timings,
+            speculation=speculated,
             ended=out.reason == "stop" and out.stopped_by is None,
         )
+
+
+def _speculated(request: _Request, steps: InStep | None) -> Speculated:
+    auto = request.drafted is None
+    if not isinstance(steps, Speculation):
+        return Speculated(auto=auto)
+    kind, g = steps.choice()
+    return Speculated(kind if g else "off", request.drafted or g, steps.drafted, steps.accepted, auto, steps.same)
 
 
 def _same_file(a: str | Path, b: str | Path) -> bool:

@@ -33,7 +33,7 @@ class Notice:
     """Something the user should know that is not an error, such as turns dropped from a full context.
 
     Attributes:
-        kind: `dropped-turns`, `context-rebuilt`, `no-template` or `negative-weights`.
+        kind: `dropped-turns`, `context-rebuilt`, `no-template`, `negative-weights` or `no-speculation`.
         text: one sentence for people.
     """
 
@@ -67,6 +67,28 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Speculated:
+    """What speculation did for one answer.
+
+    Attributes:
+        draft: `steered` or `base`, or `off`; where the engine chose, what most of the answer was decoded with.
+        g: tokens drafted at once.
+        drafted: tokens drafted.
+        accepted: those that the answer has too.
+        auto: whether the engine chose.
+        same_text: whether the answer is the one that the seed gives without speculation; else only its distribution is,
+            since the logits of this build and machine depend on the number of rows.
+    """
+
+    draft: Literal["steered", "base", "off"] = "off"
+    g: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    auto: bool = False
+    same_text: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A finished answer and what made it.
 
@@ -83,6 +105,7 @@ class Answer:
         entropy_llm_bits: mean entropy of the LLM's distribution; None unless measured.
         entropy_steered_bits: mean entropy of the fused distribution; None unless measured.
         timings: seconds and counts.
+        speculation: what was drafted and accepted.
         ended: whether the model ended the answer by its end token, rather than a stop string or a limit.
     """
 
@@ -98,6 +121,7 @@ class Answer:
     entropy_llm_bits: float | None = None
     entropy_steered_bits: float | None = None
     timings: Timings = field(default_factory=Timings)
+    speculation: Speculated = field(default_factory=Speculated)
     ended: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +140,13 @@ class Answer:
                 "kl_per_token": self.kl_per_token,
             },
             "entropy_bits": {"llm": self.entropy_llm_bits, "steered": self.entropy_steered_bits},
-            "speculation": {"draft": "off", "g": 0, "drafted": 0, "accepted": 0, "auto": False},
+            "speculation": {
+                "draft": self.speculation.draft,
+                "g": self.speculation.g,
+                "drafted": self.speculation.drafted,
+                "accepted": self.speculation.accepted,
+                "auto": self.speculation.auto,
+            },
             "timings": asdict(self.timings),
         }
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from drift_edge.cli.render import stats_line
 from drift_edge.cli.session import latest, read_session
 from drift_edge.errors import ContextOverflowError
-from drift_edge.events import Notice
+from drift_edge.events import Answer, Notice, Speculated, Timings
 from tests.cli.fake import FakeEngine, Result
 
 Cli = Callable[..., Result]
@@ -76,6 +77,47 @@ def test_flags_reach_the_engine(cli: Cli, engine: FakeEngine) -> None:
     assert (sampler.temperature, sampler.top_k, sampler.top_p) == (0.1, 5, 0.5)
     assert (sampler.min_p, sampler.repeat_penalty) == (0.1, 1.2)
     assert (call["seed"], call["max_tokens"], call["stop"]) == (9, 3, ("END", "STOP"))
+
+
+@pytest.mark.parametrize(("given", "wanted"), [("auto", "auto"), ("off", "off"), ("3", 3)])
+def test_speculation_reaches_the_engine(given: str, wanted: object, cli: Cli, engine: FakeEngine) -> None:
+    cli("chat", "-p", "Hi")
+    cli("chat", "-p", "Hi", "--speculate", given, "--draft", "base")
+    cli("chat", "-c", "-p", "And?")
+    assert [(call["speculate"], call["draft"]) for call in engine.calls] == [
+        *[("auto", "auto"), (wanted, "base"), (wanted, "base")],
+    ]
+
+
+@pytest.mark.parametrize("given", ["0", "8", "-1", "3.5", "on", "\u0663"])
+def test_speculation_that_cannot_be(given: str, cli: Cli, engine: FakeEngine) -> None:
+    result = cli("chat", "-p", "Hi", "--speculate", given)
+    assert result.code == 2
+    assert "--speculate: expected auto, off, or 1 to 7 tokens" in result.err
+    assert not engine.calls
+
+
+@pytest.mark.parametrize(
+    ("speculated", "said"),
+    [
+        (Speculated(), ""),
+        (Speculated(auto=True), "; auto speculates not"),
+        (Speculated("off", 0, 9, 2, True), "; auto speculates not"),
+        (Speculated("steered", 3, 12, 5), "; steered drafts of 3, 5 of 12 drafted tokens kept, 2.0 a decode"),
+        (Speculated("base", 7, 12, 5, True), "; auto: base drafts of 7, 5 of 12 drafted tokens kept, 2.0 a decode"),
+        (
+            Speculated("base", 7, 12, 5, same_text=False),
+            "; base drafts of 7, 5 of 12 drafted tokens kept, 2.0 a decode "
+            "(of the same distribution as without, but not the same text)",
+        ),
+    ],
+)
+def test_stats_say_what_speculation_won(speculated: Speculated, said: str) -> None:
+    timings = Timings(generated_tokens=10, llm_decodes=5, slm_decodes=12)
+    answer = Answer("a", "stop", (), 3, {}, "off", None, {}, timings=timings, speculation=speculated)
+    assert stats_line(answer) == (
+        f"[first token 0.000 s; 10 tokens at 0.0/s; prefilled 0; decodes 5 LLM + 12 sLM{said}; seed 3]"
+    )
 
 
 def test_builtin_says_once_that_it_knows_little(cli: Cli, engine: FakeEngine) -> None:

@@ -1,0 +1,217 @@
+"""What drafting costs and gives: prices, acceptance and choices worked out by hand, and the file they are kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from drift_edge.costs import (
+    KINDS,
+    Acceptance,
+    Costs,
+    Plan,
+    Prices,
+    check_draft,
+    check_speculate,
+    expected_tokens,
+    shape_name,
+)
+
+
+def priced(prices: dict[int, float]) -> Prices:
+    made = Prices()
+    for rows, seconds in prices.items():
+        made.add(rows, seconds)
+        made.add(rows, seconds)
+    return made
+
+
+# Milliseconds on two cores: an 8B shape, and a 1B shape with k = 7.
+LLM = {1: 329.0, 3: 839.0, 4: 483.0, 8: 799.0}
+SLM = {1: 27.0, 8: 129.0, 28: 360.0, 56: 700.0}
+
+
+def eight_b(acceptance: float = 0.8) -> Costs:
+    costs = Costs(priced(LLM), priced(SLM))
+    for known in costs.acceptance.values():
+        known.hits, known.trials = acceptance * 1e9, 1e9
+    return costs
+
+
+def test_expected_tokens() -> None:
+    assert expected_tokens(0.8, 0) == 1
+    assert expected_tokens(0.5, 3) == 1 + 0.5 + 0.25 + 0.125
+    assert expected_tokens(0.8, 3) == pytest.approx((1 - 0.8**4) / (1 - 0.8))
+    assert expected_tokens(1.0, 7) == 8
+    assert expected_tokens(0.0, 7) == 1
+
+
+def test_acceptance_begins_with_a_belief_and_forgets() -> None:
+    known = Acceptance()
+    assert known.rate() == 0.8
+    known.add(0, 1)
+    assert known.rate() == pytest.approx(3.2 / 5)
+    for _ in range(500):
+        known.add(3, 4)
+    assert known.rate() == pytest.approx(0.75, abs=0.01)
+    for _ in range(100):
+        known.add(0, 1)
+    assert known.rate() < 0.2
+    low = known.rate()
+    known.fade()
+    assert low < known.rate() < 0.8
+
+
+def test_a_price_is_the_lower_middle_of_the_last_five() -> None:
+    prices = Prices()
+    assert not prices.add(4, 9.0)  # the first pays for memory
+    assert not prices.known(4)
+    assert prices.add(4, 5.0)
+    assert prices.of(4) == 5
+    for seconds in (6.0, 4.0, 100.0):
+        assert not prices.add(4, seconds)
+    assert prices.of(4) == 6  # of 9 5 6 4 100
+    prices.add(4, 4.0)
+    assert prices.of(4) == 5  # of 5 6 4 100 4
+
+
+def test_a_shape_not_seen_is_as_cheap_as_its_neighbours_allow() -> None:
+    assert Prices().of(3) == 0
+    prices = priced({4: 10.0, 8: 30.0})
+    assert prices.of(2) == 5  # in proportion
+    assert prices.of(6) == 20  # on the line between
+    assert prices.of(64) == 30  # more rows may cost nothing
+    assert priced({1: 2.0}).of(8) == 2
+
+
+def test_seconds_a_token_of_each_draft() -> None:
+    plan = Plan(eight_b(), 7, KINDS, None)
+    assert plan.seconds("steered", 0, 0) == 329 + 129
+    e = 1 + 0.8 + 0.64 + 0.512
+    assert plan.seconds("steered", 3, 9) == pytest.approx((4 * 129 + 483) / e)
+    assert plan.seconds("base", 3, 9) == pytest.approx((4 * 27 + 360 + 483) / e)
+    # Two tokens left to draft: two steps fewer, the decodes as large as ever.
+    assert plan.seconds("steered", 3, 1) == pytest.approx((2 * 129 + 483) / 1.8)
+    assert plan.seconds("base", 3, 1) == pytest.approx((2 * 27 + 360 + 483) / 1.8)
+    plain = Plan(eight_b(), 0, KINDS, None)
+    assert plain.kinds == ("base",)
+    assert plain.seconds("base", 0, 0) == 329
+    assert plain.seconds("base", 3, 9) == pytest.approx((3 * 27 + 483) / e)
+
+
+def test_auto_takes_the_soonest() -> None:
+    assert Plan(eight_b(), 7, KINDS, None).choose(99, 999, 100) == ("base", 3)
+    assert Plan(eight_b(), 7, ("steered",), None).choose(99, 999, 100) == ("steered", 3)
+    assert Plan(eight_b(0.2), 7, KINDS, None).choose(99, 999, 100)[1] == 0
+    assert Plan(eight_b(), 0, KINDS, None).choose(99, 999, 100) == ("base", 3)
+    # Rows that cost in proportion never pay: the built-in pair's case.
+    linear = Costs(priced({r: 0.4 * r for r in range(1, 9)}), priced({r: 0.05 * r for r in range(1, 57)}))
+    assert Plan(linear, 7, KINDS, None).choose(99, 999, 100)[1] == 0
+    assert Plan(linear, 0, KINDS, None).choose(99, 999, 100)[1] == 0
+
+
+def test_auto_measures_a_step_without_a_draft_first() -> None:
+    plan = Plan(Costs(), 7, KINDS, None)
+    assert plan.choose(99, 999, 100)[1] == 0
+    for _ in range(2):
+        plan.costs.add(plan.costs.llm, 1, 1.0)
+        assert plan.choose(99, 999, 100)[1] == 0
+        plan.costs.add(plan.costs.slm, 8, 1.0)
+    assert plan.choose(99, 999, 100)[1] > 0  # what has not been tried may pay
+
+
+def test_limits() -> None:
+    for fixed in (None, 5):
+        plan = Plan(eight_b(), 7, KINDS, fixed)
+        assert plan.choose(0, 999, 100)[1] == 0
+        assert plan.choose(99, 1, 100)[1] == 0
+    assert Plan(eight_b(), 7, KINDS, 5).choose(1, 6, 100)[1] == 5  # a shape that fits is kept, however few are drafted
+    assert Plan(eight_b(), 7, KINDS, 5).choose(1, 5, 100)[1] == 0
+    assert Plan(eight_b(), 7, KINDS, None).choose(99, 4, 100)[1] == 3
+    assert Plan(eight_b(), 7, KINDS, None).choose(99, 3, 100)[1] in (0, 1, 2)
+
+
+def test_a_fixed_number_takes_the_cheaper_draft() -> None:
+    assert Plan(eight_b(), 7, KINDS, 3).choose(99, 999, 100) == ("base", 3)
+    dear = eight_b()
+    dear.slm = priced({**SLM, 28: 900.0})
+    assert Plan(dear, 7, KINDS, 3).choose(99, 999, 100) == ("steered", 3)
+    assert Plan(eight_b(0.0), 7, KINDS, 3).choose(99, 999, 100)[1] == 3
+
+
+def test_what_depends_on_the_number_of_rows_is_left_out() -> None:
+    costs = eight_b()
+    costs.same[shape_name("base", 7, 3, 100)] = False
+    plan = Plan(costs, 7, KINDS, None, only_same=True)
+    assert plan.choose(99, 999, 100) != ("base", 3)
+    assert plan.choose(99, 999, 252) == plan.choose(99, 999, 100)
+    assert plan.choose(99, 999, 253) == ("base", 3)  # another way of computing, of which nothing is known yet
+    assert Plan(costs, 7, KINDS, None).choose(99, 999, 100) == ("base", 3)
+
+
+# -- the file
+
+
+def test_what_is_remembered(tmp_path: Path) -> None:
+    costs = Costs.open(tmp_path / "cache", "pair", 1)
+    for rows, seconds in LLM.items():
+        costs.add(costs.llm, rows, seconds)
+    assert not costs.changed  # one sample is no price yet
+    costs.save()
+    assert not (tmp_path / "cache").exists()
+    for rows, seconds in LLM.items():
+        costs.add(costs.llm, rows, seconds)
+    costs.same["a"] = True
+    costs.acceptance["base"].add(3, 4)
+    costs.save()
+    again = Costs.open(tmp_path / "cache", "pair", 1)
+    assert again.llm.to_dict() == {str(rows): seconds for rows, seconds in LLM.items()}
+    assert (again.same, again.acceptance["base"]) == ({"a": True}, Acceptance(3.0, 4.0))
+    assert not again.changed
+    assert Costs.open(tmp_path / "cache", "pair", 2).llm.to_dict() == {}
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [again.file and again.file.name]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", "null", '{"llm": 3}', '{"llm": {"1": -1}}', '{"llm": {"x": 1}}', '{"llm": {"1": NaN}}', "\x00" * 9],
+)
+def test_a_damaged_file_is_measured_anew(damage: str, tmp_path: Path) -> None:
+    costs = Costs.open(tmp_path, 1)
+    assert costs.file is not None
+    whole = {"llm": {"1": 1.0}, "slm": {}, "acceptance": {n: [1, 2] for n in costs.acceptance}, "same": {}}
+    costs.file.write_text(json.dumps(whole))
+    assert Costs.open(tmp_path, 1).llm.of(1) == 1
+    try:
+        costs.file.write_text(json.dumps({**whole, **json.loads(damage)}))
+    except (ValueError, TypeError):
+        costs.file.write_text(damage)
+    assert Costs.open(tmp_path, 1).llm.to_dict() == {}
+
+
+def test_old_prices_are_not_believed(tmp_path: Path) -> None:
+    costs = Costs.open(tmp_path, 1)
+    costs.llm, costs.changed = priced(LLM), True
+    costs.save()
+    assert costs.file is not None
+    assert Costs.open(tmp_path, 1).llm.known(1)
+    then = time.time() - 8 * 86_400
+    os.utime(costs.file, (then, then))
+    assert not Costs.open(tmp_path, 1).llm.known(1)
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    costs = Costs.open(tmp_path / "file", 1)
+    costs.llm, costs.changed = priced(LLM), True
+    costs.save()
+    assert Costs.open(tmp_path / "file", 1).llm.to_dict() == {}
+
+
+def test_wishes() -> None:
+    assert [check_speculate(value) for value in ("auto", "off", 1, 7)] == [None, 0, 1, 7]
+    assert [check_draft(value) for value in ("auto", "steered", "base")] == [KINDS, ("steered",), ("base",)]
