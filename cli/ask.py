@@ -15,6 +15,7 @@ from drift_edge.errors import UsageError
 
 from . import chat
 from .charts import counted
+from .config import check_pair
 from .dialogue import Dialogue
 from .errors import INTERRUPTED
 from .judging import BOTH, NEITHER, A, B, read_choice, show_two, take
@@ -50,6 +51,7 @@ def ask(n: int, settings: Settings, *, as_json: bool = False) -> None:
         raise UsageError(f"--ask: expected 1 question or more, got {n}")
     if settings.profile is None:
         raise UsageError("there is no profile to learn into: name one by --profile NAME")
+    check_pair(settings)
     settings = replace(settings, weights={}, steer="logits", save=False)
     profile, pool = chat.open_profile(settings, None, wanted=True)
     screen = Screen(settings.color, quiet=as_json)

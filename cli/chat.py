@@ -183,7 +183,7 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
     """
     from drift_edge.storage import folders
 
-    from .config import SAVED, read_config, read_environment, read_saved, resolve
+    from .config import SAVED, check_pair, read_config, read_environment, read_saved, resolve
     from .dialogue import Dialogue
     from .render import Screen, is_terminal, show_log
     from .session import Autosave, latest, read_session
@@ -202,9 +202,7 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
     if as_json and not one_shot:
         raise UsageError("--json is for one question: give it by -p or pipe it in")
     question = read_question(prompt) if one_shot else None
-    if (settings.llm is None) != (settings.slm is None):
-        have, lack = ("llm", "slm") if settings.llm else ("slm", "llm")
-        raise UsageError(f"--{have} needs --{lack} too: two models of one family (the same file twice works as well)")
+    check_pair(settings)
     # One question with weights of its own asks nothing of the profile, which may be of other models or prompts.
     wanted = not (one_shot and weights and weights[0])
     profile, pool = open_profile(settings, weights, wanted=wanted)

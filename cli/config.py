@@ -219,6 +219,17 @@ def resolve(*sources: Raw) -> tuple[Settings, Found | None]:
     return settings, weights
 
 
+def check_pair(settings: Settings) -> None:
+    """Both models are named, or neither.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    if (settings.llm is None) != (settings.slm is None):
+        have, lack = ("llm", "slm") if settings.llm else ("slm", "llm")
+        raise UsageError(f"--{have} needs --{lack} too: two models of one family (the same file twice works as well)")
+
+
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value.absolute())

@@ -78,7 +78,7 @@ def questions(*, builtin: bool) -> list[str]:
     from .nano.corpus.questions import ask, phrasings
     from .nano.corpus.splits import draw_hash, train_cells
 
-    one_each = {}
+    one_each: dict[str, str] = {}
     for topic, kind in sorted(train_cells(), key=lambda cell: draw_hash(f"onboarding {cell[0].id} {cell[1]}")):
         if kind != "what":  # defined in a sentence, whoever asks
             one_each.setdefault(topic.id, ask(topic, phrasings(kind)[0]))

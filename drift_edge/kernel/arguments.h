@@ -8,6 +8,12 @@ static bool wrong_type(const char *name, const char *expected, PyObject *got) {
     return false;
 }
 
+/* Bytes from one value or row to the next along `dim`; a buffer without strides (ctypes') is in C order. */
+static Py_ssize_t stride_of(const Py_buffer *view, int dim) {
+    if (view->strides) return view->strides[dim];
+    return dim == view->ndim - 1 ? view->itemsize : view->shape[view->ndim - 1] * view->itemsize;
+}
+
 /* A contiguous, aligned buffer of 'f'loat32, 'd'ouble or 'i'nt32 with `size` values (any if negative) a row; the rows of
  * a matrix may be strided. The caller releases the view, whatever happens. */
 static bool get_array(PyObject *object, Py_buffer *view, const char *name, char kind, int ndim, Py_ssize_t size,
@@ -40,10 +46,11 @@ static bool get_array(PyObject *object, Py_buffer *view, const char *name, char 
         PyErr_Format(PyExc_ValueError, "%s: expected rows that are not empty", name);
         return false;
     }
-    if ((n > 1 && view->strides[ndim - 1] != itemsize) || (ndim == 2 && view->strides[0] % itemsize) ||
+    Py_ssize_t stride = stride_of(view, ndim - 1);
+    if ((n > 1 && stride != itemsize) || (ndim == 2 && stride_of(view, 0) % itemsize) ||
         (uintptr_t)view->buf % (uintptr_t)itemsize) {
         PyErr_Format(PyExc_ValueError, "%s: expected contiguous, aligned values, got a stride of %zd bytes", name,
-                     view->strides[ndim - 1]);
+                     stride);
         return false;
     }
     if (writable && view->readonly) {
@@ -58,7 +65,7 @@ static void release(Py_buffer *views, int n) {
 }
 
 static const float *row_of(const Py_buffer *matrix, Py_ssize_t i) {
-    return (const float *)(const void *)((const char *)matrix->buf + i * matrix->strides[0]);
+    return (const float *)(const void *)((const char *)matrix->buf + i * stride_of(matrix, 0));
 }
 
 static bool get_u64(PyObject *object, const char *name, uint64_t *value) {

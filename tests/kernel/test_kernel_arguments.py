@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import ModuleType
 from typing import Any
 
@@ -185,6 +186,18 @@ def test_other_buffers_and_empty_arrays(any_kernel: ModuleType) -> None:
     out = np.zeros(N, F)
     any_kernel.fuse(out, data, np.broadcast_to(np.ones(N, F), (3, N)), np.ones(2))
     assert out.tolist() == list(range(N))
+
+
+def test_arrays_of_ctypes(any_kernel: ModuleType) -> None:
+    """Their buffers come without strides."""
+    row, rows = (ctypes.c_float * N)(*range(N)), ((ctypes.c_float * N) * 3)()
+    rows[2][5] = 1.0
+    out = np.zeros(N, F)
+    any_kernel.fuse(out, row, rows, (ctypes.c_double * 2)(1.0, 20.0))
+    assert out.tolist() == [0, 1, 2, 3, 4, 25, 6, 7, 8, 9, 10, 11]
+    drawn = any_kernel.Sampler(N).sample(row, seed=1, position=1, temperature=0, history=(ctypes.c_int32 * 1)(11))
+    assert drawn.token == N - 1
+    assert any_kernel.logprobs(rows, (ctypes.c_int32 * 3)(0, 0, 5))[0] == pytest.approx(-np.log(N))
 
 
 def test_the_c_counts_its_arguments(c_kernel: ModuleType) -> None:

@@ -1,0 +1,166 @@
+"""`drift-edge learn --ask`: questions with two answers, for a person or a program, stopped and taken up again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from drift_edge.cli import judging
+from drift_edge.models.onboarding import questions
+from drift_edge.profile import Profile
+from tests.cli.fake import FakeEngine, Result, command
+
+Cli = Callable[..., Result]
+POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
+
+def named_reply(question: str, call: Mapping[str, Any]) -> str:
+    """Names the attributes that steer: this is what the fake scorer rewards."""
+    return f"{question} " + (" ".join(call["weights"]) or "plain")
+
+
+@pytest.fixture(autouse=True)
+def own_is_first(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person's own answer is A, the one that probes is B."""
+    engine.reply = named_reply
+    monkeypatch.setattr(judging, "noise_seed", lambda *_: 1)
+
+
+def asked(result: Result) -> list[dict[str, Any]]:
+    """The JSON lines that ask."""
+    return [line for line in map(json.loads, result.out.splitlines()) if "question" in line]
+
+
+def end(result: Result) -> dict[str, Any]:
+    """The last JSON line."""
+    last: dict[str, Any] = json.loads(result.out.splitlines()[-1])
+    return last
+
+
+def test_a_program_reads_questions_and_writes_choices(cli: Cli, engine: FakeEngine) -> None:
+    result = cli("learn", "--ask", "3", "--json", stdin=b"b\n=\na\n")
+    assert result.code == 0
+    lines = asked(result)
+    assert [set(line) for line in lines] == [{"question", "a", "b", "n", "of"}] * 3
+    assert [(line["n"], line["of"]) for line in lines] == [(1, 3), (2, 3), (3, 3)]
+    assert [line["question"] for line in lines] == questions(builtin=True)[:3]
+    assert lines[0]["a"] == f"{lines[0]['question']} plain"
+    profile = Profile.open()
+    assert end(result) == {"done": 3, "of": 3, "profile": str(profile.path), "weights": profile.weights()}
+    assert [(c.pair.chosen, c.pair.rejected, c.pair.tie) for c in profile.choices()] == [
+        (lines[0]["b"], lines[0]["a"], False),
+        (lines[1]["a"], lines[1]["b"], True),
+        (lines[2]["a"], lines[2]["b"], False),
+    ]
+    assert (profile.n, profile.ties, profile.pending) == (2, 1, 0)
+    assert engine.closed
+    assert [scorer.closed for scorer in engine.scorers] == [True]
+    assert all(len(call["messages"]) == 1 for call in engine.calls)
+
+
+@pytest.mark.parametrize("stop", [b"q\n", b""])
+def test_it_stops_and_goes_on_without_asking_anything_twice(cli: Cli, stop: bytes) -> None:
+    first = cli("learn", "--ask", "4", "--json", stdin=b"b\nn\na\n" + stop)
+    assert (first.code, end(first)["done"]) == (0, 2)
+    second = cli("learn", "--ask", "4", "--json", stdin=b"a\nb\n")
+    lines = asked(second)
+    assert [(line["n"], line["of"]) for line in lines] == [(3, 4), (4, 4)]
+    before = {line["question"] for line in asked(first)[:3]}
+    assert not before & {line["question"] for line in lines}
+    assert end(second)["done"] == 4
+    third = cli("learn", "--ask", "4", "--json")
+    assert (asked(third), end(third)["done"], third.code) == ([], 4, 0)
+
+
+def test_a_person_sees_headings_progress_and_what_was_learned(cli: Cli) -> None:
+    result = cli("learn", "--ask", "2", stdin=b"b\nx\nn\nq\n")
+    question = questions(builtin=True)[0]
+    probe = result.out.splitlines()[1].split()[-1]
+    assert result.out.splitlines()[:2] == [f"{question} plain", f"{question} {probe}"]
+    err = result.err.splitlines()
+    assert err[1:4] == [f"1/2  {question}", "A:", "B:"]
+    assert err[4] == f"learned: {probe} 0.00 -> 1.00"
+    assert "expected one of a, b, =, n, q, got 'x'" in err
+    assert err[-1].startswith("1 of 2 answered; the same command goes on")
+    assert cli("learn", "--ask", "2", stdin=b"a\n").err.startswith("1 answered before\n")
+
+
+def test_other_models_are_asked_other_questions(cli: Cli) -> None:
+    result = cli("learn", "--ask", "1", "--json", "--llm", "a.gguf", "--slm", "b.gguf", stdin=b"a\n")
+    assert asked(result)[0]["question"] == questions(builtin=False)[0]
+
+
+def test_questions_run_out(cli: Cli) -> None:
+    n = len(questions(builtin=False))
+    given = ("learn", "--ask", "99", "--json", "--llm", "a.gguf", "--slm", "b.gguf")
+    result = cli(*given, stdin=b"n\n" * (n - 1) + b"a\n")
+    assert (len(asked(result)), end(result)["done"], result.code) == (n, 1, 0)
+
+
+def test_own_weights_and_steering_are_left_out(cli: Cli, engine: FakeEngine, config: Callable[[str], object]) -> None:
+    config("steer = 'off'\n[weights]\nvivid = 1.0\n")
+    cli("learn", "--ask", "1", "--json", "--profile", "me", stdin=b"a\n")
+    assert [call["steer"] for call in engine.calls] == ["logits", "logits"]
+    assert engine.calls[0]["weights"] == {}
+    assert Profile.names() == ["me"]
+
+
+@pytest.mark.parametrize(
+    ("args", "environment", "says"),
+    [
+        (["--ask", "0"], {}, "Error: --ask: expected 1 question or more, got 0"),
+        (["--ask", "2", "pairs.jsonl"], {}, "give files of choices, or --ask N"),
+        (["--ask", "2"], {"DRIFT_EDGE_PROFILE": "none"}, "there is no profile to learn into"),
+        (["--ask", "2", "--llm", "a.gguf"], {}, "--llm needs --slm too"),
+    ],
+)
+def test_bad_arguments(
+    cli: Cli,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    environment: dict[str, str],
+    says: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = cli("learn", *args)
+    assert (result.code, result.out) == (2, "")
+    assert says in result.err
+    assert not engine.calls
+
+
+def test_the_lists_hold_no_question_twice() -> None:
+    for builtin, least in ((True, 100), (False, 50)):
+        found = questions(builtin=builtin)
+        assert len(set(found)) == len(found) >= least
+
+
+@POSIX
+def test_ctrl_c_keeps_what_was_answered() -> None:
+    run = subprocess.Popen(
+        command(["learn", "--ask", "5", "--json"]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "FAKE_DELAY": "0.02"},
+        text=True,
+    )
+    assert run.stdin
+    assert run.stdout
+    run.stdout.readline()
+    run.stdin.write("b\n")
+    run.stdin.flush()
+    run.stdout.readline()
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    assert json.loads(out.splitlines()[-1])["done"] == 1
+    assert "Traceback" not in err
+    assert Profile.open().n == 1
