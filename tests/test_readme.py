@@ -6,6 +6,7 @@ answers anew.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -47,6 +48,11 @@ def folder(tmp_path: Path, bpe_files: tuple[Path, Path], monkeypatch: pytest.Mon
         shutil.copy(source, tmp_path / f"{name}.gguf")
     (tmp_path / "me.json").write_text('{"concise": 0.8}')
     (tmp_path / "notes.txt").write_text("Tea is made of leaves.\n")
+    choices = [
+        {"prompt": "What is tea?", "chosen": "A warm drink.", "rejected": "Oh my, tea is a warm drink! Goodness me!"},
+        {"prompt": "What is a map?", "chosen": "A picture of a place.", "rejected": "Wow, a map! It shows a place!"},
+    ]
+    (tmp_path / "choices.jsonl").write_text("".join(json.dumps(choice) + "\n" for choice in choices))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRIFT_EDGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
@@ -64,6 +70,8 @@ def test_command(line: str) -> None:
     assert line.startswith(("drift-edge ", "cat notes.txt | drift-edge ")), "README: say in this test how to run it"
     if re.search(r" (-c|--continue)\b", line):
         run("drift-edge chat")
+    if "profile explain" in line:
+        run("drift-edge learn choices.jsonl")
     done = run(line)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert done.stdout.strip()
