@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_edge import kernel
+from drift_edge.draws import Draws, usable
 from drift_edge.events import CancelToken, FinishReason, Token
 from drift_edge.llama.context import Aborted, Context, Logits
 from drift_edge.llama.model import Model
-from drift_edge.sampling import Draws, usable
 from drift_edge.steering import Steering
 
 

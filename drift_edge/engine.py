@@ -36,6 +36,7 @@ from drift_edge.costs import (
     check_speculate,
 )
 from drift_edge.decoding import Decoder, Generation, InStep
+from drift_edge.draws import Draws
 from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
 from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Speculated, Timings
 from drift_edge.explanation import Explanation, token_shares
@@ -46,7 +47,7 @@ from drift_edge.llama.library import physical_cores
 from drift_edge.llama.model import Model
 from drift_edge.llama.template import PLAIN, PLAIN_STOP
 from drift_edge.pair import ModelPair
-from drift_edge.sampling import Draws, SamplerSettings, new_seed, noise_seed
+from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
 from drift_edge.speculation import Speculation
 from drift_edge.steering import ContextSettings, Steering
 from drift_edge.weights import check_active, check_beta, check_weights, select_active

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from drift_edge import kernel
 from drift_edge.costs import KINDS, MOST_DRAFTED, DraftKind, Plan, shape_name
 from drift_edge.decoding import InStep
+from drift_edge.draws import Draws, usable
 from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.llama.context import Context, Logits
-from drift_edge.sampling import Draws, usable
 from drift_edge.steering import Steering
 
 _RECONSIDER = 32  # tokens without a draft until the plan is asked again

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from drift_edge import Answer, CancelToken, Drift, Finish, Notice, SamplerSettings, Token
 from drift_edge.costs import KINDS, MOST_DRAFTED, Costs, DraftKind, Plan
 from drift_edge.decoding import Decoder, Generation, InStep
+from drift_edge.draws import Draws
 from drift_edge.errors import UsageError
-from drift_edge.sampling import Draws
 from drift_edge.speculation import Speculation
 from drift_edge.steering import Steering
 from tests import tiny
