@@ -222,6 +222,7 @@ class Plan:
         kinds: drafts to choose from; without attributes they are one and the same.
         fixed: tokens to draft, or None to choose by costs.
         only_same: leave out what is known to depend on the number of rows.
+        at_once: whether both models decode at once where nothing is drafted.
     """
 
     costs: Costs
@@ -229,6 +230,7 @@ class Plan:
     kinds: tuple[DraftKind, ...]
     fixed: int | None
     only_same: bool = False
+    at_once: bool = False
 
     def __post_init__(self) -> None:
         if not self.k:
@@ -270,7 +272,8 @@ class Plan:
         """Expected seconds a token, up to `most` tokens being drafted for decodes of `g` + 1; 0 is without a draft."""
         llm, slm, k, drafted = self.costs.llm.of, self.costs.slm.of, self.k, min(g, most)
         if not g:
-            return llm(1) + (slm(k + 1) if k else 0.0)
+            both = llm(1), slm(k + 1) if k else 0.0
+            return max(both) if self.at_once else sum(both)
         if not k:
             draft = drafted * slm(1)
         elif kind == "steered":

@@ -417,7 +417,8 @@ class Drift:
             return None
         auto = request.drafted is None
         k = len(request.p_over_beta)
-        plan = Plan(self._costs(), k, request.kinds, request.drafted, only_same=auto and request.seeded)
+        only_same, at_once = auto and request.seeded, self._spare_cores()
+        plan = Plan(self._costs(), k, request.kinds, request.drafted, only_same, at_once)
         for kind in plan.kinds:
             plan.acceptance(kind).fade()
         settled = auto and plan.measured() and not plan.choose(MOST_DRAFTED, self.settings.n_ctx, 0)[1]
@@ -488,14 +489,15 @@ class Drift:
             self._steering.fit(n_seq - 1)
         return self._steering
 
-    def _spare_cores(self, steering: Steering) -> bool:
+    def _spare_cores(self) -> bool:
         """Whether the LLM can decode while the sLM does without taking its cores; a GPU queues by itself."""
         if self.pair.llm.offloaded:
             return False
-        return self.pair.slm.offloaded or self._llm.threads + steering.context.threads <= physical_cores()
+        slm = self.settings.threads or library.default_threads(self.pair.slm.n_bytes)
+        return self.pair.slm.offloaded or self._llm.threads + slm <= physical_cores()
 
     def _prefill(self, prompts: Prompts, steering: Steering | None, cancel: CancelToken) -> None:
-        self._llm.queued = bool(prompts.attributes) and steering is not None and self._spare_cores(steering)
+        self._llm.queued = bool(prompts.attributes) and self._spare_cores()
         self._llm.set_abort(cancel.flag)
         self._llm.prefill({0: prompts.llm})
         if steering is not None:

@@ -114,6 +114,17 @@ def test_auto_takes_the_soonest() -> None:
     assert Plan(linear, 0, KINDS, None).choose(99, 999, 100)[1] == 0
 
 
+def test_decodes_at_once_cost_what_the_longer_one_does() -> None:
+    costs = Costs(priced({r: 3.0 + r for r in range(1, 9)}), priced({r: 1.0 + r / 2 for r in range(1, 57)}))
+    costs.acceptance["base"].hits = costs.acceptance["base"].trials = 1e9
+    in_turn, at_once = (Plan(costs, 7, ("base",), None, at_once=both) for both in (False, True))
+    assert (in_turn.seconds("base", 0, 99), at_once.seconds("base", 0, 99)) == (4 + 5, 5)
+    # Seven drafted: eight decodes of one row, one of 7 x 8, and one of eight on the LLM, for eight tokens.
+    assert at_once.seconds("base", 7, 99) == pytest.approx((8 * 1.5 + 29 + 11) / 8)
+    assert in_turn.choose(99, 999, 100) == ("base", 7)
+    assert at_once.choose(99, 999, 100)[1] == 0
+
+
 def test_auto_measures_a_step_without_a_draft_first() -> None:
     plan = Plan(Costs(), 7, KINDS, None)
     assert plan.choose(99, 999, 100)[1] == 0
