@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -188,6 +189,15 @@ def test_interrupted_at_any_line(name: str, queued: bool, context: Context) -> N
         if ended:
             break
     assert step > 2
+
+
+def test_interrupted_while_waiting_for_a_queued_decode(context: Context) -> None:
+    context.extend([7], [0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Future, "exception", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            context.logits()
+    check_rows(context, [[1, 2, 3, 7], [4]])
 
 
 def _interrupt(*_: object) -> None:

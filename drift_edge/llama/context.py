@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as lib
@@ -128,7 +129,8 @@ class Context:
         self.queued = False
         self._worker: ThreadPoolExecutor | None = None
         self._handed_over = False
-        self._failure: Exception | None = None  # of what was handed over
+        self._pending: Future[Any] | None = None
+        self._failure: BaseException | None = None  # of what was handed over
         self._counters = Counters()
         self._tokens: list[list[int]] = [[] for _ in range(n_seq)]
         self._differs = False  # llama.cpp's memory may hold more than _tokens
@@ -208,8 +210,9 @@ class Context:
 
     def _wait(self) -> None:
         if self._handed_over and self._worker is not None:
-            wait([self._worker.submit(int)])  # the one worker takes calls in order
-            self._handed_over = False
+            # An interrupt can lose what `submit` returned; the one worker takes calls in order, so a later one will do.
+            self._failure = (self._pending or self._worker.submit(bool)).exception()
+            self._pending, self._handed_over = None, False
 
     def _settle(self) -> None:
         """Wait for what was handed over, and mend what an interrupted call has left."""
@@ -329,17 +332,11 @@ class Context:
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, "llama_decode")
         self._handed_over = True  # first: an interrupt may come between any two steps
-        self._worker.submit(self._append_later, parts)
+        self._pending = self._worker.submit(self._append, parts)
 
     def _append(self, parts: Sequence[Part]) -> None:
         self._decode(parts, [1] * len(parts))
         self._counters.decodes += 1
-
-    def _append_later(self, parts: Sequence[Part]) -> None:
-        try:
-            self._append(parts)
-        except Exception as error:  # for the thread that asks next
-            self._failure = error
 
     def feed(self, parts: Sequence[Part], outputs: Sequence[int] | None = None) -> None:
         """Append several tokens to each of several sequences, in one `llama_decode`.
