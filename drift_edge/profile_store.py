@@ -91,9 +91,9 @@ class Store:
     def _catch_up(self, state: State) -> State:
         records = list(self.journal.read())
         new = [record for record in records if record.seq > state.seq]
-        # Where something was taken out, all is counted anew.
-        anew = any(record.kind in ("start", "forget") for record in new)
-        return tally.settle(tally.count(state, records if anew else new), records, now())
+        # Where something was taken out, what is left is counted anew.
+        forgot = any(record.kind == "forget" for record in new)
+        return tally.settle(tally.count(state, records if forgot else new), records, now())
 
     def _check_owner(self, state: State) -> None:
         first = self.journal.first()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -690,3 +691,14 @@ def test_delete_says_what_is_gone(path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["another.json"]
     profile.add(pair(1), scores([3, 0], [0, 4]))
     assert Profile.open(path).n == 1
+
+
+# -- told
+
+
+def test_the_page_names_every_field(path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "profile.md").read_text(encoding="utf-8")
+    section = page.partition("## The profile\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    profile, *_ = learned(path)
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == list(profile.to_dict())
