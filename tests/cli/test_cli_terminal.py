@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from drift_edge.profile import Profile
 from tests.cli.fake import command
 
 pty = pytest.importorskip("pty", reason="pseudo terminals are a POSIX thing")
@@ -176,3 +177,55 @@ def test_answers_go_to_stdout_and_the_rest_to_the_terminal(terminal: Start, fold
         t.type(CTRL_D)
         assert t.leave() == 0
     assert (folder / "answers").read_text() == "You said: One [plain, seed 1, attempt 0]\n"
+
+
+def test_a_choice_between_two_is_learned_explained_undone_and_gone_on_with(terminal: Start) -> None:
+    t = terminal()
+    t.wait_for("nothing is learned of you yet")
+    t.wait_for(PROMPT)
+    t.type("/ab" + ENTER)
+    t.wait_for("the next answer comes as two")
+    t.wait_for(PROMPT)
+    t.type("One" + ENTER)
+    t.wait_for("a, b, = (equally good) or n (neither)?")
+    t.type("xA")  # a key that is none of these does nothing; none needs Enter
+    t.wait_for("learned: formal 0.00 -> ")
+    t.wait_for(PROMPT)
+    assert (Profile.open().n, Profile.open().pending) == (1, 0)
+    t.type("Two" + ENTER)
+    t.wait_for("You said: Two [formal=")
+    t.wait_for(PROMPT)
+    t.type("/why" + ENTER)
+    t.wait_for("where steering mattered most")
+    t.wait_for("formal")
+    t.wait_for(PROMPT)
+    t.type("/undo" + ENTER)
+    t.wait_for("forgot the choice ")
+    t.wait_for(PROMPT)
+    t.type(CTRL_D)
+    assert t.leave() == 0
+    assert (Profile.open().n, Profile.open().weights(), list(Profile.open().choices())) == (0, {}, [])
+    t = terminal("-c")
+    t.wait_for("going on with the conversation of ")
+    t.wait_for("nothing is learned of you yet")
+    t.wait_for(PROMPT)
+    t.type("Three" + ENTER)
+    t.wait_for("You said: Three [plain,")
+    t.wait_for(PROMPT)
+    t.type(CTRL_D)
+    assert t.leave() == 0
+
+
+def test_ctrl_c_instead_of_a_choice_goes_back_to_the_prompt(terminal: Start) -> None:
+    t = terminal()
+    t.wait_for(PROMPT)
+    t.type("/ab" + ENTER)
+    t.wait_for(PROMPT)
+    t.type("One" + ENTER)
+    t.wait_for("n (neither)?")
+    t.type(CTRL_C)
+    t.wait_for("(nothing is learned)")
+    t.wait_for(PROMPT)
+    t.type(CTRL_D)
+    assert t.leave() == 0
+    assert not Profile.open().exists
