@@ -16,7 +16,7 @@ import numpy as np
 from drift_edge.errors import UsageError
 from drift_edge.statistics import Statistics
 
-#: By how many root mean squares an answer led by an attribute leads in its reward (median of the built-in pair's: 1.8).
+#: By how many root mean squares an answer led by an attribute leads in its reward (median of the built-in pair: 1.9).
 LEAD = 2.0
 
 
@@ -48,7 +48,7 @@ def probes(
     """The attributes whose answers would teach most, the best first.
 
     Each is chosen as if those before it had been answered already. To ask most of a person, show the first two against
-    each other; to chat and learn a little, the first against the answer by the person's own weights.
+    each other (`experiments.asking`); to chat and learn a little, the first against the answer by the own weights.
 
     Args:
         statistics: of the pairs so far.

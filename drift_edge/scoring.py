@@ -80,7 +80,8 @@ class ScoringCounters:
 class Scorer:
     """Scores pairs under s_0 and every s_i, in a context of its own.
 
-    One pair at a time: a second thread waits. It may score while another thread chats with the same models.
+    One pair at a time: a second thread waits. It may score while another thread chats with the same models, but takes
+    the cores that the chat needs; between turns it disturbs nothing, and `cancel` ends it when the next turn comes.
 
     Args:
         model: the sLM; must outlive the scorer.
