@@ -16,10 +16,10 @@ from .unknown import made_up_topic, outside_question, unknown_plan, unknown_topi
 
 SPLITS = ("train", "test")
 
-_UNKNOWN = 0.28
+_UNKNOWN = 0.32
 _OUTSIDE = 0.07
 _SMALL_TALK = 0.04
-_ONE_TURN = 0.74
+_ONE_TURN = 0.7
 _TWO_TURNS = 0.75
 _SWITCH = 0.25
 _KIND_WEIGHTS = {

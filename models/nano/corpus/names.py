@@ -46,6 +46,35 @@ _COUNT = _words("""
     turbine turtle tyrant umbrella unicorn uniform university valley vampire vase vault violin volcano
     vulture waiter wagon wall walrus warehouse waterfall whale wheel whistle windmill wing witch wizard wolf
     zebra zipper
+    accordion acorn acrobat airport alarm album alley ambulance apartment aquarium armchair auction aunt
+    author avenue avocado axe backpack bakery balcony ballet banana banker bargain barn baseball bathroom battery
+    bay beard bedroom beetle belt biscuit blade blossom bone bonfire boot bowl boxer brain bride brochure bucket
+    bullet bunker burglar butcher butterfly calculator calendar canteen carpenter carrot cartoon cashier castle
+    caterpillar cave cellar cemetery century champion chapel charger cherry chess chest church cinema citizen
+    clarinet classroom clerk clinic clown cockpit coconut college column comb comedy commander compartment computer
+    cook cork costume cottage council counter cowboy crab cradle cricket crossroad cruise cube customer cyclist
+    dancer deadline debate deer dentist detective diagram dictionary ditch diver document dolphin dome drawing
+    driver duchess dungeon dwarf earthquake editor egg electrician elk embassy entrance eraser essay evening
+    exhibition explorer eyebrow fairy fair farm fang finger firefighter flashlight fleet flood florist folder
+    footprint fortress freight fridge fringe gadget gardener gem germ glacier goal gown grape grasshopper guard
+    guest gutter hairdresser hallway handle hawk headline heart heel hero highway hill hobby hole holiday honeycomb
+    hook hostel hurricane hut icicle idea inventor invitation invoice jeweller joke journalist journey jug juggler
+    ketchup kettle kingdom kiosk label laboratory landlord lane lecture legend lemon library lifeguard lightbulb
+    limousine lion lounge luggage magazine magician mailbox manager manuscript map marathon mayor maze meal mechanic
+    microphone minister mission mole monk monument moth motorbike moustache movie mug mural muscle musician mystery
+    nail nanny navigator neighbour neon newsreader noodle notebook novel number nut oak opera opinion outfit oven
+    package painter pamphlet parcel parliament party passport pastry patient pavement peacock peanut pear pepper
+    perfume photo photographer pigsty pillow pin pine pistachio plate player pocket podcast police polka porcupine
+    porter possum pot pottery president priest prize professor project proposal pub pupil purse quarrel quarry quilt
+    quiz radish ranch rash rat receipt recipe recorder refund region remedy restaurant rhino riddle rifle ring
+    robin robot roundabout rug rumour safari salmon sandwich sausage saxophone scale scar scholar scientist scissor
+    script season secretary servant shepherd shore shrimp signal singer sister skier skirt sleeve slogan smile soap
+    sofa song spark spider spy stage stair stall stamp star station statue stomach stool strawberry stream student
+    suburb subway suit sunset surgeon surprise swamp sweater symbol tadpole target taxi teaspoon tenant tent term
+    terrace text thesis thimble thorn thread thumb ticket tile timetable tomb tongue torch tourist town toy trailer
+    treasure tribe truck tulip turnip tutor twig twin tyre uncle vaccine van vegetable vehicle verse village villain
+    violet visitor voice voyage wallet warrior washer watch web weekend weed whisker widow window workshop world
+    worm wreck wrist writer yacht yard year yolk zoo
 """)
 
 _MASS = _words("""
@@ -57,10 +86,14 @@ _MASS = _words("""
 """)
 
 ADJECTIVES = _words("""
-    ancient big black blue bright broken brown cheap clean cold crooked dark empty famous fast flat fresh
-    giant golden green grey heavy hidden hollow huge little lonely long loud narrow new old orange pink plain
-    purple quiet red round rusty secret sharp shiny short silent silver small soft square steep strange
-    striped tall thin tiny white wide wild wooden yellow
+    ancient bent big bitter black blue borrowed bright brittle broken brown burnt cheap clean clever cold cracked
+    creaking crooked curious dark dented dirty dry dusty empty expensive faded famous fast flat floating folding
+    forgotten fragile fresh frozen giant glowing golden greasy green grey heavy hidden hollow huge humming iron
+    leaking little locked lonely long loose lost loud lucky melting muddy narrow new noisy old orange painted
+    pink plain polished portable purple quiet rattling red rented rotten round rusty salty scratched secret
+    shaking sharp shiny short silent silver singing sleeping slippery slow small smoking soft sour spare
+    spinning spotted square squeaking steep sticky strange striped stubborn swollen tall tangled thick thin
+    tiny torn twisted uneven unfinished warm wet white wide wild wobbly wooden worn wrinkled yellow young
 """)
 
 _FIRST = _words("""
@@ -168,7 +201,7 @@ def _parts() -> tuple[str, ...]:
     for topic in topics():
         if topic.id not in heldout_topics():
             words.update(f"{topic.noun} {topic.verb}".lower().split())
-    return tuple(sorted(word for word in words if len(word) >= 4 and word.isalpha()))
+    return tuple(sorted(word for word in words if len(word) >= 4 and word.isalpha() and not heldout_noun(word)))
 
 
 def _spliced(rng: random.Random) -> str:
@@ -219,6 +252,11 @@ def place(rng: random.Random, heldout: bool = False) -> str:
     return rng.choice(_pool("place", heldout)) if rng.random() < 0.6 else invented(rng, heldout).capitalize()
 
 
+def substance(rng: random.Random, heldout: bool = False) -> str:
+    """Something that is not counted, real or invented."""
+    return rng.choice(_pool("mass", heldout)) if rng.random() < 0.6 else invented(rng, heldout)
+
+
 def thing(rng: random.Random, heldout: bool = False) -> Thing:
     """Draw something to ask about; `heldout` draws from the names that training never uses."""
     draw = rng.random()
@@ -229,7 +267,7 @@ def thing(rng: random.Random, heldout: bool = False) -> Thing:
         name = place(rng, heldout)
         return Thing(name, name, "place")
     if draw < 0.32:
-        stuff = rng.choice(_pool("mass", heldout)) if rng.random() < 0.6 else invented(rng, heldout)
+        stuff = substance(rng, heldout)
         return Thing(stuff, stuff, "stuff")
     return _countable(rng, heldout)
 
@@ -237,17 +275,18 @@ def thing(rng: random.Random, heldout: bool = False) -> Thing:
 def _countable(rng: random.Random, heldout: bool) -> Thing:
     draw = rng.random()
     real = rng.choice(_pool("count", heldout))
-    if draw < 0.36:
+    if draw < 0.34:
         bare, many = real, _IRREGULAR.get(real) or plural_of(real)
-    elif draw < 0.62:
+    elif draw < 0.56:
         bare = invented(rng, heldout)
         many = plural_of(bare)
-    elif draw < 0.82:
+    elif draw < 0.76:
         head = real if rng.random() < 0.7 else invented(rng, heldout)
         adjective = rng.choice(ADJECTIVES)
         bare, many = f"{adjective} {head}", f"{adjective} {_IRREGULAR.get(head) or plural_of(head)}"
     else:
-        first = real if rng.random() < 0.6 else invented(rng, heldout)
+        draw = rng.random()  # a word that training knows well has to be copied too, when it meets one it never met
+        first = real if draw < 0.4 else rng.choice(_parts()) if draw < 0.7 else invented(rng, heldout)
         last = rng.choice(_pool("count", heldout))
         bare, many = f"{first} {last}", f"{first} {_IRREGULAR.get(last) or plural_of(last)}"
     if rng.random() < 0.35:

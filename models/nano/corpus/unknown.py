@@ -12,7 +12,7 @@ from functools import cache
 
 from .activities import activities
 from .answers import Plan
-from .names import Thing, invented, person, place, thing
+from .names import ADJECTIVES, Thing, invented, person, place, substance, thing
 from .splits import heldout_noun, heldout_topics
 from .topics import Clause, Topic, topics
 
@@ -68,11 +68,22 @@ _TROUBLES = {
     "thing": (
         "my {bare} is broken",
         "my {bare} does not work",
+        "my {bare} is too {adjective}",
+        "my {bare} looks {adjective} and {adjective2}",
+        "my {bare} keeps getting {adjective}",
+        "my {bare} smells of {stuff}",
+        "there is {stuff} in my {bare}",
+        "somebody took my {bare}",
         "I cannot {verb}",
         "I have trouble with {noun}",
     ),
     "things": (
         "my {bare} are broken",
+        "my {bare} are too {adjective}",
+        "my {bare} look {adjective} and {adjective2}",
+        "my {bare} keep getting {adjective}",
+        "my {bare} smell of {stuff}",
+        "there is {stuff} in my {bare}",
         "I cannot {verb}",
         "I have trouble with {noun}",
         "I have lost my {bare}",
@@ -321,6 +332,9 @@ _SLOTS = ("{trouble}", "{gerund}", "{noun}", "{verb}", "{is}")
 _EVERYDAY = 0.4
 """Share of the unknown topics that are everyday activities."""
 
+_ANY_VERB = 0.4
+"""Share of the others that do with a thing what is done with something else: a verb, too, has to be copied."""
+
 
 @cache
 def _everyday(heldout: bool) -> tuple[tuple[str, str, str], ...]:
@@ -331,6 +345,17 @@ def _everyday(heldout: bool) -> tuple[tuple[str, str, str], ...]:
         return any(heldout_noun(word) for word in noun.split() if word not in ("a", "an", "the"))
 
     return tuple(activity for activity in activities() if activity[2] not in taken and held(activity[2]) == heldout)
+
+
+@cache
+def _any_verbs() -> tuple[tuple[str, str], ...]:
+    """One-word verbs that take an object, with their -ing forms: those of activities and of training's topics."""
+    found = {(verb, gerund) for verb, gerund, _ in activities()}
+    found |= {form for forms in _VERBS.values() for form in forms}
+    for topic in topics():
+        if topic.id not in heldout_topics() and topic.verb.endswith(topic.noun):
+            found.add((topic.verb.removesuffix(topic.noun).strip(), topic.gerund.removesuffix(topic.noun).strip()))
+    return tuple(sorted((verb, gerund) for verb, gerund in found if verb.isalpha() and gerund.isalpha()))
 
 
 _SWAPPED = 0.4
@@ -365,8 +390,11 @@ def unknown_topic(rng: random.Random, heldout: bool = False, what: Thing | None 
         it = Thing(noun, bare, "thing" if noun != bare else "stuff", plural=noun == bare and noun.endswith("s"))
     else:
         it = what or thing(rng, heldout)
-        verb, gerund = rng.choice(_VERBS[it.sort])
+        usual = it.sort in ("person", "place") or rng.random() >= _ANY_VERB
+        verb, gerund = rng.choice(_VERBS[it.sort] if usual else _any_verbs())
     forms = {"{verb}": f"{verb} {it.noun}", "{noun}": it.noun, "{bare}": it.bare}
+    forms |= {"{adjective}": rng.choice(ADJECTIVES), "{adjective2}": rng.choice(ADJECTIVES)}
+    forms["{stuff}"] = substance(rng, heldout)
     trouble = rng.choice(_TROUBLES["things" if it.plural else it.sort if it.sort == "thing" else "other"])
     for slot, text in forms.items():
         trouble = trouble.replace(slot, text)
