@@ -171,7 +171,7 @@ def restore(name: Name = None, profile: ProfileFlag = None, as_json: AsJson = Fa
 def delete(name: Name = None, profile: ProfileFlag = None, yes: _Yes = False, as_json: AsJson = False) -> None:
     """Erase a profile: its file, backup and journal, and what the cache of scores knows of its choices."""
     from drift_edge.profile import profile_path
-    from drift_edge.profile_store import Store
+    from drift_edge.profile.store import Store
     from drift_edge.storage import folders
 
     from .charts import counted

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drift_edge import storage, tally
+from drift_edge import storage
 from drift_edge.approximation import estimate_from_rewards
 from drift_edge.attributes import Attribute, Attributes
 from drift_edge.errors import ProfileError, ProfileMismatchError, UsageError
-from drift_edge.profile import SLM, Profile, profile_path
+from drift_edge.profile import SLM, Profile, profile_path, tally
 from drift_edge.rewards import PairScores
 from drift_edge.statistics import Statistics
 from drift_edge.weights import load_weights

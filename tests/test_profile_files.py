@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from drift_edge import profile_file, storage
+from drift_edge import storage
 from drift_edge.errors import (
     DriftError,
     ProfileBusyError,
@@ -26,6 +26,7 @@ from drift_edge.errors import (
     UsageError,
 )
 from drift_edge.profile import Profile
+from drift_edge.profile import file as profile_file
 from tests.choices import NANO, POOL, pair, scores
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
@@ -431,7 +432,6 @@ def test_a_folder_that_cannot_be_written(profile: Profile, path: Path) -> None:
         from pathlib import Path
         from drift_edge.profile import Profile
         from drift_edge.errors import ProfileError
-        import drift_edge.tally
         path = Path(sys.argv[1])
         os.chdir("/")
         if os.getuid() == 0:
@@ -567,7 +567,7 @@ CHANGES: dict[str, Callable[[Profile], object]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_cut_anywhere_is_made_or_not(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drift_edge.profile_changes.now", lambda: "2026-01-01T00:00:00+00:00")
+    monkeypatch.setattr("drift_edge.profile.changes.now", lambda: "2026-01-01T00:00:00+00:00")
     if name != "first":
         profile = fresh(path)
         profile.add(pair(1), scores([3, 0], [0, 4]))

@@ -9,11 +9,12 @@ from dataclasses import replace
 from glob import escape
 from pathlib import Path
 
-from drift_edge import storage, tally
+from drift_edge import storage
 from drift_edge.errors import ProfileBusyError, ProfileCorruptError, ProfileError, ProfileVersionError, UsageError
-from drift_edge.journal import Journal, Record, parse_lines
-from drift_edge.profile_changes import now
-from drift_edge.profile_file import State, parse, parse_export, read_file
+from drift_edge.profile import tally
+from drift_edge.profile.changes import now
+from drift_edge.profile.file import State, parse, parse_export, read_file
+from drift_edge.profile.journal import Journal, Record, parse_lines
 
 _MAX_EXPORT = 1 << 30
 

@@ -13,22 +13,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from drift_edge import profile_changes, storage, tally
+from drift_edge import storage
 from drift_edge.attributes import Attributes
 from drift_edge.errors import UsageError
-from drift_edge.journal import Record
 from drift_edge.preferences import PreferencePair
-from drift_edge.profile_changes import Step, now
-from drift_edge.profile_file import SLM as SLM
-from drift_edge.profile_file import Snapshot as Snapshot
-from drift_edge.profile_file import State
-from drift_edge.profile_file import Weight as Weight
-from drift_edge.profile_settings import DEFAULT_BLOCKED as DEFAULT_BLOCKED
-from drift_edge.profile_settings import Settings as Settings
-from drift_edge.profile_store import Store
-from drift_edge.profile_view import Choice as Choice
-from drift_edge.profile_view import ProfileView
-from drift_edge.profile_view import profile_path as profile_path
+from drift_edge.profile import changes, tally
+from drift_edge.profile.changes import Step, now
+from drift_edge.profile.file import SLM, State
+from drift_edge.profile.journal import Record
+from drift_edge.profile.settings import Settings
+from drift_edge.profile.store import Store
+from drift_edge.profile.view import ProfileView, profile_path
 from drift_edge.rewards import PairScores
 from drift_edge.weights import check_weights
 
@@ -104,7 +99,7 @@ class Profile(ProfileView):
 
         def step(state: State) -> Step:
             known = self._store.journal.known() if state.settings.journal else {}
-            return profile_changes.record(state, known, given)
+            return changes.record(state, known, given)
 
         return self._change(step)
 
@@ -116,7 +111,7 @@ class Profile(ProfileView):
             ProfileError: it cannot be written; nothing is forgotten.
         """
 
-        return self._change(lambda state: profile_changes.forget(state, self._records(state), ids))
+        return self._change(lambda state: changes.forget(state, self._records(state), ids))
 
     def undo(self) -> Change:
         """Forget the choice that was recorded last.
@@ -126,7 +121,7 @@ class Profile(ProfileView):
             ProfileError: it cannot be written; nothing is forgotten.
         """
 
-        return self._change(lambda state: profile_changes.undo(state, self._records(state)))
+        return self._change(lambda state: changes.undo(state, self._records(state)))
 
     def reset(self) -> Change:
         """Forget every choice and every weight set by hand; pins, blocks and the other settings stay.
@@ -135,7 +130,7 @@ class Profile(ProfileView):
             ProfileError: it cannot be written; nothing is forgotten.
         """
 
-        return self._change(profile_changes.reset)
+        return self._change(changes.reset)
 
     def rebuild(
         self, scores: Mapping[str, PairScores], *, slm: SLM | None = None, attributes: Attributes | None = None
@@ -155,7 +150,7 @@ class Profile(ProfileView):
 
         def step(state: State) -> Step:
             found = self._records(state)
-            return profile_changes.rebuild(state, found, scores, slm or state.slm, attributes or state.attributes)
+            return changes.rebuild(state, found, scores, slm or state.slm, attributes or state.attributes)
 
         change = self._change(step, fit=False)
         self._slm, self._attributes = slm or self._slm, attributes or self._attributes
@@ -323,7 +318,7 @@ class Profile(ProfileView):
         return list(self._store.journal.read())
 
     def _set(self, settings: Callable[[State], Settings]) -> Change:
-        return self._change(lambda state: profile_changes.configure(state, self._store.journal.read(), settings(state)))
+        return self._change(lambda state: changes.configure(state, self._store.journal.read(), settings(state)))
 
     def _list(self, field: str, names: tuple[str, ...], on: bool) -> Change:
         def settings(state: State) -> Settings:

@@ -14,7 +14,7 @@ from typing import Any
 
 from drift_edge.attributes import Attribute, Attributes
 from drift_edge.errors import ProfileError, ProfileVersionError, UsageError
-from drift_edge.profile_settings import Settings
+from drift_edge.profile.settings import Settings
 from drift_edge.statistics import Statistics
 from drift_edge.weights import MAX_WEIGHT
 

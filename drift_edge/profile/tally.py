@@ -12,8 +12,7 @@ import numpy as np
 from drift_edge.approximation import PAIR_ESTIMATORS, Estimate, choose_active, estimate, estimate_from_rewards
 from drift_edge.attributes import Attributes
 from drift_edge.errors import ProfileCorruptError, ProfileError, ProfileVersionError, UsageError
-from drift_edge.journal import Record
-from drift_edge.profile_file import (
+from drift_edge.profile.file import (
     SCHEMA,
     SLM,
     Snapshot,
@@ -24,7 +23,8 @@ from drift_edge.profile_file import (
     read_made_with,
     read_statistics,
 )
-from drift_edge.profile_settings import Settings
+from drift_edge.profile.journal import Record
+from drift_edge.profile.settings import Settings
 from drift_edge.rewards import FloatArray, PairScores
 from drift_edge.statistics import Statistics
 

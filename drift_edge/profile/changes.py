@@ -10,14 +10,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-from drift_edge import tally
 from drift_edge.approximation import PAIR_ESTIMATORS
 from drift_edge.attributes import Attributes
 from drift_edge.errors import ProfileError, UsageError
-from drift_edge.journal import Record, new_record
 from drift_edge.preferences import PreferencePair
-from drift_edge.profile_file import SLM, State
-from drift_edge.profile_settings import Settings
+from drift_edge.profile import tally
+from drift_edge.profile.file import SLM, State
+from drift_edge.profile.journal import Record, new_record
+from drift_edge.profile.settings import Settings
 from drift_edge.rewards import PairScores
 from drift_edge.statistics import Statistics
 

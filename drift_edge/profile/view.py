@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
-from drift_edge import storage, tally
+from drift_edge import storage
 from drift_edge.approximation import Estimate
 from drift_edge.attributes import Attributes
 from drift_edge.errors import ProfileMismatchError, UsageError
 from drift_edge.preferences import PreferencePair
-from drift_edge.profile_changes import now
-from drift_edge.profile_file import SLM, Snapshot, State, Weight
-from drift_edge.profile_settings import Settings
-from drift_edge.profile_store import Store
+from drift_edge.profile import tally
+from drift_edge.profile.changes import now
+from drift_edge.profile.file import SLM, Snapshot, State, Weight
+from drift_edge.profile.settings import Settings
+from drift_edge.profile.store import Store
 from drift_edge.rewards import FloatArray, PairScores
 from drift_edge.statistics import Statistics
 
