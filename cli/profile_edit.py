@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from .which import AsJson, Name, ProfileFlag, existing, fresh, profile_name
 
 if TYPE_CHECKING:
     from drift_edge.profile import Change, Profile
+    from drift_edge.profile.store import Store
 
 _MOVES = 5
 _Attributes = Annotated[list[str], typer.Argument(metavar="ATTRIBUTE...")]
@@ -184,12 +186,9 @@ def delete(name: Name = None, profile: ProfileFlag = None, yes: _Yes = False, as
         held = "which cannot be read"
     store = Store(profile_path(profile_name(name, profile)))
     _confirm(f"Erase {store.path}, {held}?", yes)
-    try:
-        ids = list(store.journal.known())
-    except (ProfileCorruptError, OSError):
-        ids = []
+    texts = _kept_texts(store)
     erased = [str(path) for path in store.erase()]
-    scores = _erase_scores(ids) if folders().rewards.exists() else 0
+    scores = _erase_scores(texts) if folders().rewards.exists() else 0
     if as_json:
         Screen().json({"erased": erased, "cached_scores": scores})
         return
@@ -197,16 +196,29 @@ def delete(name: Name = None, profile: ProfileFlag = None, yes: _Yes = False, as
         typer.echo(f"erased {path}")
     if scores:
         typer.echo(f"erased {counted(scores, 'score')} in {folders().rewards}")
-    elif not ids and folders().rewards.exists():
+    elif not texts and folders().rewards.exists():
         typer.echo(f"{folders().rewards} may have scores of choices that were not kept; it can be deleted at any time")
 
 
-def _erase_scores(ids: list[str]) -> int:
+def _kept_texts(store: Store) -> list[str]:
+    """What the cache of scores knows the answers in a journal by; of a damaged one, those before the damage."""
+    from drift_edge.reward_cache import text_key
+
+    texts = []
+    with suppress(ProfileCorruptError, OSError):
+        for record in store.journal.read():
+            if record.kind == "choice":
+                pair = record.pair()
+                texts += [text_key(pair.messages, response) for response in (pair.chosen, pair.rejected)]
+    return texts
+
+
+def _erase_scores(texts: list[str]) -> int:
     from drift_edge.reward_cache import RewardCache
     from drift_edge.storage import folders
 
     with RewardCache(folders().rewards) as cache:
-        return cache.forget(ids)
+        return cache.forget(texts)
 
 
 def moves(changes: list[Change], most: int = _MOVES) -> list[str]:

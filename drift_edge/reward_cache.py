@@ -1,10 +1,11 @@
-"""RewardCache: log-probabilities that were computed once, in one SQLite file, so that no pair is ever scored twice."""
+"""RewardCache: log-probabilities computed once, in one SQLite file, so that no response is ever scored twice."""
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -15,32 +16,34 @@ from drift_edge.storage import make_private
 
 _WAIT = 30.0  # seconds for another process that is writing
 _TABLE = """
-CREATE TABLE IF NOT EXISTS scores (
-    scorer TEXT, pair TEXT, prompt TEXT, chosen REAL, rejected REAL, n_chosen INTEGER, n_rejected INTEGER,
-    PRIMARY KEY (scorer, pair, prompt)
+CREATE TABLE IF NOT EXISTS responses (
+    scorer TEXT, text TEXT, prompt TEXT, logprob REAL, tokens INTEGER, PRIMARY KEY (scorer, text, prompt)
 ) WITHOUT ROWID
 """
+_FORMER = "DROP TABLE IF EXISTS scores"  # kept both responses of a pair together, by the pair
 Result = TypeVar("Result")
 
 
 class CachedScore(NamedTuple):
-    """log pi(y | x, s) of both responses of a pair under one prompt s.
+    """log pi(y | x, s) of one response under one prompt s.
 
     Attributes:
-        chosen: of y_w, nats.
-        rejected: of y_l, nats.
-        n_chosen: tokens of y_w that were scored.
-        n_rejected: tokens of y_l that were scored.
+        logprob: nats, summed over tokens.
+        tokens: of y, as many as were scored.
     """
 
-    chosen: float
-    rejected: float
-    n_chosen: int
-    n_rejected: int
+    logprob: float
+    tokens: int
+
+
+def text_key(messages: Sequence[Mapping[str, str]], response: str) -> str:
+    """16 hex digits naming a conversation x and a response y to it, whatever the response was compared with."""
+    return _digest(json.dumps([[[m["role"], m["content"]] for m in messages], response]))
 
 
 class RewardCache:
-    """Scores by (what scored, pair, prompt): another attribute costs the new prompt alone.
+    """Scores by (what scored, conversation and response, prompt): another attribute costs the new prompt alone, and a
+    response that is compared again, with another or the other way round, costs nothing.
 
     Every `put` is one transaction: a killed process loses what it had not yet put, and readers in other processes are
     never in its way. A file that is damaged is moved aside, and a new one begun: all of it can be computed again.
@@ -61,12 +64,12 @@ class RewardCache:
         self._connection: sqlite3.Connection | None = None
         self._safely(lambda connection: connection)
 
-    def get(self, scorer: str, pair: str, prompts: Iterable[str]) -> dict[str, CachedScore]:
-        """What is known of a pair, by prompt.
+    def get(self, scorer: str, text: str, prompts: Iterable[str]) -> dict[str, CachedScore]:
+        """What is known of a response, by prompt.
 
         Args:
             scorer: names model, template and settings (`Scorer.key`).
-            pair: `PreferencePair.id`.
+            text: names conversation and response (`text_key`).
             prompts: texts of s_0, s_1 ..; those not known are left out.
 
         Raises:
@@ -74,38 +77,37 @@ class RewardCache:
         """
         rows = self._safely(
             lambda connection: connection.execute(
-                "SELECT prompt, chosen, rejected, n_chosen, n_rejected FROM scores WHERE scorer = ? AND pair = ?",
-                (scorer, pair),
+                "SELECT prompt, logprob, tokens FROM responses WHERE scorer = ? AND text = ?", (scorer, text)
             ).fetchall()
         )
         known = {row[0]: CachedScore(*row[1:]) for row in rows}
         return {prompt: known[digest] for prompt in prompts if (digest := _digest(prompt)) in known}
 
-    def put(self, scorer: str, pair: str, scores: Mapping[str, CachedScore]) -> None:
-        """Keep scores of a pair, by prompt.
+    def put(self, scorer: str, text: str, scores: Mapping[str, CachedScore]) -> None:
+        """Keep scores of a response, by prompt.
 
         Raises:
             DriftError: the file cannot be written (such as a full disk); what was kept before stays.
         """
-        rows = [(scorer, pair, _digest(prompt), *score) for prompt, score in scores.items()]
+        rows = [(scorer, text, _digest(prompt), *score) for prompt, score in scores.items()]
 
         def insert(connection: sqlite3.Connection) -> None:
             with connection:
-                connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                connection.executemany("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?)", rows)
 
         self._safely(insert)
 
-    def forget(self, pairs: Iterable[str]) -> int:
-        """Erase all that is known of the pairs with these ids; returns how many scores that were.
+    def forget(self, texts: Iterable[str]) -> int:
+        """Erase all that is known of these texts (`text_key`); returns how many scores that were.
 
         Raises:
             DriftError: the file cannot be written.
         """
-        ids = [(pair,) for pair in pairs]
+        keys = [(text,) for text in texts]
 
         def delete(connection: sqlite3.Connection) -> int:
             with connection:
-                return connection.executemany("DELETE FROM scores WHERE pair = ?", ids).rowcount
+                return connection.executemany("DELETE FROM responses WHERE text = ?", keys).rowcount
 
         return max(0, self._safely(delete))
 
@@ -130,6 +132,7 @@ class RewardCache:
         try:
             connection.execute("PRAGMA journal_mode = WAL")  # readers and the writer do not wait for each other
             connection.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing by it
+            connection.execute(_FORMER)
             connection.execute(_TABLE)
         except BaseException:
             connection.close()
@@ -162,5 +165,5 @@ class RewardCache:
         self.moved_aside = aside
 
 
-def _digest(prompt: str) -> str:
-    return sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

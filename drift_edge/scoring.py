@@ -37,7 +37,7 @@ from drift_edge.llama.library import max_sequences
 from drift_edge.llama.model import Model
 from drift_edge.pair import ModelPair, real_tokens
 from drift_edge.preferences import PreferencePair
-from drift_edge.reward_cache import CachedScore, RewardCache
+from drift_edge.reward_cache import CachedScore, RewardCache, text_key
 from drift_edge.rewards import PairScores
 
 DEFAULT_TEXT_LENGTH = 500  # the paper's Table 6, which names no unit; here tokens
@@ -58,8 +58,8 @@ class ScoringCounters:
 
     Attributes:
         pairs: pairs scored, those found whole in the cache included.
-        cached: (pair, prompt) found in the cache.
-        scored: (pair, prompt) computed.
+        cached: (response, prompt) found in the cache.
+        scored: (response, prompt) computed.
         tokens: tokens computed, over all sequences.
         reused: tokens found in the sequences.
         rows: rows of logits asked for.
@@ -225,25 +225,32 @@ class Scorer:
         with self._lock:
             if self._closed:
                 raise ClosedError("the scorer has been closed")
-            known: dict[str, CachedScore] = {}
-            if self.cache is not None:
-                known = self.cache.get(self.key, pair.id, (self._prompts[i] for i in wanted))
-            todo = [i for i in wanted if self._prompts[i] not in known]
-            self.counters.cached += len(wanted) - len(todo)
-            if todo:
-                for found in self._compute(pair, todo, cancel):
-                    if self.cache is not None:
-                        self.cache.put(self.key, pair.id, found)
-                    known.update(found)
-                    self.counters.scored += len(found)
+            texts = [text_key(pair.messages, response) for response in (pair.chosen, pair.rejected)]
+            known = [self._known(text, wanted) for text in texts]
+            todo: dict[tuple[int, ...], list[int]] = {}  # prompts, by which of the two responses they lack
+            for i in wanted:
+                lacking = tuple(y for y in (0, 1) if self._prompts[i] not in known[y])
+                self.counters.cached += 2 - len(lacking)
+                if lacking:
+                    todo.setdefault(lacking, []).append(i)
+            for which, prompts in todo.items():
+                for found in self._compute(pair, which, prompts, cancel):
+                    for y, scores in found.items():
+                        if self.cache is not None:
+                            self.cache.put(self.key, texts[y], scores)
+                        known[y].update(scores)
+                        self.counters.scored += len(scores)
             self.counters.pairs += 1
-        scores = [known[self._prompts[i]] for i in wanted]
+        chosen, rejected = ([scores[self._prompts[i]] for i in wanted] for scores in known)
         return PairScores(
-            np.array([score.chosen for score in scores]),
-            np.array([score.rejected for score in scores]),
-            scores[0].n_chosen,
-            scores[0].n_rejected,
+            np.array([score.logprob for score in chosen]),
+            np.array([score.logprob for score in rejected]),
+            chosen[0].tokens,
+            rejected[0].tokens,
         )
+
+    def _known(self, text: str, wanted: Sequence[int]) -> dict[str, CachedScore]:
+        return {} if self.cache is None else self.cache.get(self.key, text, (self._prompts[i] for i in wanted))
 
     def _indices(self, names: Sequence[str]) -> list[int]:
         for name in names:
@@ -254,14 +261,16 @@ class Scorer:
         return [0, *(order[name] for name in names)]
 
     def _compute(
-        self, pair: PreferencePair, todo: Sequence[int], cancel: AbortFlag | None
-    ) -> Iterator[dict[str, CachedScore]]:
+        self, pair: PreferencePair, which: tuple[int, ...], todo: Sequence[int], cancel: AbortFlag | None
+    ) -> Iterator[dict[int, dict[str, CachedScore]]]:
+        """Scores of some prompts by each response of `which` (0 is y_w, 1 is y_l), a group of prompts at a time."""
         messages = [dict(message) for message in pair.messages]
         tokens = {i: self.format.encode(messages, self._prompts[i], {}) for i in todo}
         any_prompt = tokens[todo[0]]
-        chosen, rejected = (
-            self.format.encode_response(text, any_prompt, self.text_length) for text in (pair.chosen, pair.rejected)
-        )
+        texts = (pair.chosen, pair.rejected)
+        responses = {y: self.format.encode_response(texts[y], any_prompt, self.text_length) for y in which}
+        # One response by itself is a pair with itself: all is shared, and nothing computed for the second.
+        chosen, rejected = responses[which[0]], responses[which[-1]]
         longest, response = max(map(len, tokens.values())), max(len(chosen), len(rejected))
         context = self._fit(longest + response - 1)
         context.set_abort(cancel)
@@ -269,8 +278,11 @@ class Scorer:
             for group in self._groups(todo, context.n_seq):
                 both = self._score(context, {seq: tokens[i] for seq, i in group.items()}, chosen, rejected)
                 yield {
-                    self._prompts[i]: CachedScore(float(log_w), float(log_l), len(chosen), len(rejected))
-                    for i, (log_w, log_l) in zip(group.values(), both, strict=True)
+                    y: {
+                        self._prompts[i]: CachedScore(float(log_pi), len(responses[y]))
+                        for i, log_pi in zip(group.values(), column, strict=True)
+                    }
+                    for y, column in zip(which, both.T, strict=False)
                 }
         finally:
             context.set_abort(None)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from drift_edge.errors import DriftError
-from drift_edge.reward_cache import CachedScore, RewardCache
+from drift_edge.reward_cache import CachedScore, RewardCache, text_key
 
-SCORE = CachedScore(-12.345678901234567, -0.1 - 0.2, 17, 500)
+SCORE = CachedScore(-0.1 - 0.2, 500)
 
 WRITER = """
 import sys
@@ -25,7 +25,7 @@ from drift_edge.reward_cache import CachedScore, RewardCache
 path, name, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with RewardCache(path) as cache:
     for i in range(n):
-        cache.put("scorer", f"{name}-{i}", {f"prompt {j}": CachedScore(-i, -j, 1, 2) for j in range(8)})
+        cache.put("scorer", f"{name}-{i}", {f"prompt {j}": CachedScore(-i - j / 8, 1) for j in range(8)})
         print(i, flush=True)
 """
 FULL = """
@@ -35,11 +35,11 @@ from drift_edge.reward_cache import CachedScore, RewardCache
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with RewardCache(sys.argv[1]) as cache:
-    cache.put("scorer", "before", {"prompt": CachedScore(-1.0, -2.0, 3, 4)})
+    cache.put("scorer", "before", {"prompt": CachedScore(-1.0, 3)})
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     try:
         for i in range(10_000):
-            cache.put("scorer", str(i), {f"prompt {j}": CachedScore(-1.0, -2.0, 3, 4) for j in range(40)})
+            cache.put("scorer", str(i), {f"prompt {j}": CachedScore(-1.0, 3) for j in range(40)})
     except DriftError as error:
         print(error)
 """
@@ -61,25 +61,54 @@ def test_a_score_comes_back_to_the_last_bit(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "rewards"
     with RewardCache(path) as cache:
         assert cache.get("s", "p", ["a", "b"]) == {}
-        cache.put("s", "p", {"a": SCORE, "b": SCORE._replace(chosen=-1.0)})
+        cache.put("s", "p", {"a": SCORE, "b": SCORE._replace(logprob=-1.0)})
     with RewardCache(path) as cache:
-        assert cache.get("s", "p", ["b", "a", "c"]) == {"b": SCORE._replace(chosen=-1.0), "a": SCORE}
+        assert cache.get("s", "p", ["b", "a", "c"]) == {"b": SCORE._replace(logprob=-1.0), "a": SCORE}
         assert cache.get("other", "p", ["a"]) == {}
         assert cache.get("s", "other", ["a"]) == {}
-        cache.put("s", "p", {"a": SCORE._replace(rejected=-7.0)})
-        assert cache.get("s", "p", ["a"])["a"].rejected == -7.0
+        cache.put("s", "p", {"a": SCORE._replace(logprob=-7.0)})
+        assert cache.get("s", "p", ["a"])["a"].logprob == -7.0
         assert cache.moved_aside is None
 
 
-def test_forgetting_pairs_forgets_all_of_them_and_no_others(tmp_path: Path) -> None:
+def test_forgetting_texts_forgets_all_of_them_and_no_others(tmp_path: Path) -> None:
     with RewardCache(tmp_path / "rewards") as cache:
         for scorer in ("s", "t"):
-            for pair in ("p", "q"):
-                cache.put(scorer, pair, {"a": SCORE, "b": SCORE})
+            for text in ("p", "q"):
+                cache.put(scorer, text, {"a": SCORE, "b": SCORE})
         assert cache.forget(["p", "unknown"]) == 4
         assert cache.forget([]) == 0
         assert cache.get("s", "p", ["a"]) == cache.get("t", "p", ["a"]) == {}
         assert cache.get("t", "q", ["a", "b"]) == {"a": SCORE, "b": SCORE}
+
+
+def test_a_text_is_named_by_all_that_it_says() -> None:
+    asked = {"role": "user", "content": "a"}
+    known = [
+        ([asked], "b"),
+        ([asked], "c"),
+        ([{"role": "user", "content": "b"}], "a"),
+        ([{"role": "system", "content": "a"}, asked], "b"),
+        ([{"role": "assistant", "content": "a"}, asked], "b"),
+        ([asked, {"role": "assistant", "content": "b"}, asked], "b"),
+    ]
+    assert len({text_key(*one) for one in known}) == len(known)
+    assert text_key([{"content": "a", "role": "user"}], "b") == text_key(*known[0])
+
+
+def test_what_was_kept_by_pairs_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "rewards"
+    with sqlite3.connect(path) as former:
+        former.execute("CREATE TABLE scores (scorer TEXT, pair TEXT, prompt TEXT, chosen REAL)")
+        former.execute("INSERT INTO scores VALUES ('s', 'p', 'a', -1.0)")
+    former.close()
+    with RewardCache(path) as cache:
+        assert cache.get("s", "p", ["a"]) == {}
+        cache.put("s", "p", {"a": SCORE})
+        assert cache.moved_aside is None
+    with sqlite3.connect(path) as now:
+        assert now.execute("SELECT name FROM sqlite_master").fetchall() == [("responses",)]
+    now.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
@@ -194,7 +223,7 @@ def test_a_full_disk_is_an_error_and_what_was_there_stays(tmp_path: Path) -> Non
     assert f"{path}: the cache of scores cannot be used" in said
     assert "free space" in said
     with RewardCache(path) as cache:
-        assert cache.get("scorer", "before", ["prompt"]) == {"prompt": CachedScore(-1.0, -2.0, 3, 4)}
+        assert cache.get("scorer", "before", ["prompt"]) == {"prompt": CachedScore(-1.0, 3)}
         assert len(cache.get("scorer", "0", [f"prompt {j}" for j in range(40)])) == 40
         cache.put("scorer", "after", {"prompt": SCORE})
         assert cache.moved_aside is None

@@ -17,7 +17,7 @@ from drift_edge.llama.chat import ChatFormat
 from drift_edge.llama.context import Aborted, Context
 from drift_edge.llama.model import Model
 from drift_edge.preferences import PreferencePair
-from drift_edge.reward_cache import RewardCache
+from drift_edge.reward_cache import RewardCache, text_key
 from drift_edge.rewards import PairScores
 from drift_edge.scoring import Scorer
 from tests import tiny
@@ -198,7 +198,7 @@ def test_responses_that_are_equal_where_they_are_cut(model: Model) -> None:
     assert scores.chosen.tolist() == scores.rejected.tolist()
     assert scores.rewards()[0].tolist() == scores.rewards()[1].tolist()
     same([scores], one_by_one(model, [choice], POOL, text_length=1))
-    assert scorer.counters.scored == 5
+    assert scorer.counters.scored == 10
 
 
 @pytest.mark.parametrize("responses", [("very good", "very"), ("very", "very good")])
@@ -414,9 +414,9 @@ def test_what_was_scored_before_a_cancel_is_not_scored_again(model: Model, tmp_p
 
         with mock.patch.object(cache, "put", put_and_cancel), pytest.raises(Aborted):
             scorer.score(PAIRS[0], cancel=flag)
-        assert scorer.counters.scored == 8
+        assert scorer.counters.scored == 16
         found = scorer.score(PAIRS[0])
-        assert scorer.counters.scored == 13
+        assert scorer.counters.scored == 26
         assert found.chosen.tolist() == whole[0].chosen.tolist()
         assert found.rejected.tolist() == whole[0].rejected.tolist()
         scorer.close()
@@ -524,14 +524,47 @@ def test_another_attribute_costs_that_attribute_alone(model: Model, tmp_path: Pa
     more = POOL.extended([Attribute("dry", "You are a dry assistant.")])
     with RewardCache(tmp_path / "rewards") as cache:
         first, scorer = score(model, PAIRS, POOL, cache=cache)
-        assert scorer.counters.scored == 5 * len(PAIRS)
+        responses = len({(repr(choice.messages), y) for choice in PAIRS for y in (choice.chosen, choice.rejected)})
+        assert responses == 2 * len(PAIRS) - 1
+        assert scorer.counters.scored == 5 * responses
         again, scorer = score(model, PAIRS, POOL, cache=cache)
-        assert (scorer.counters.scored, scorer.counters.tokens, scorer.counters.cached) == (0, 0, 5 * len(PAIRS))
+        assert (scorer.counters.scored, scorer.counters.tokens, scorer.counters.cached) == (0, 0, 10 * len(PAIRS))
         assert [s.chosen.tolist() for s in again] == [s.chosen.tolist() for s in first]
         assert [s.n_rejected for s in again] == [s.n_rejected for s in first]
         found, scorer = score(model, PAIRS, more, cache=cache)
-        assert scorer.counters.scored == len(PAIRS)
+        assert scorer.counters.scored == responses
         same(found, one_by_one(model, PAIRS, more))
+
+
+def test_no_response_is_scored_twice_whatever_it_is_compared_with(model: Model, tmp_path: Path) -> None:
+    first, turned = PAIRS[0], pair("How do you make tea?", PAIRS[0].rejected, PAIRS[0].chosen)
+    shares = [
+        pair("How do you make tea?", first.rejected, "Wait for the water."),
+        pair("How do you make tea?", "Take the pot.", first.chosen),
+    ]
+    more = POOL.extended([Attribute("dry", "You are a dry assistant.")])
+    with RewardCache(tmp_path / "rewards") as cache:
+        (one,), scorer = score(model, [first], POOL, cache=cache)
+        (other,), again = score(model, [turned], POOL, cache=cache)
+        assert (scorer.counters.scored, again.counters.scored, again.counters.tokens) == (10, 0, 0)
+        assert other.chosen.tolist() == one.rejected.tolist()
+        assert other.rejected.tolist() == one.chosen.tolist()
+        assert (other.n_chosen, other.n_rejected) == (one.n_rejected, one.n_chosen)
+
+        found, half = score(model, shares, POOL, cache=cache)
+        assert half.counters.scored == 2 * 5
+        same(found, one_by_one(model, shares, POOL))
+        # Some prompts lack both responses, and some one of them.
+        mixed = [pair("How do you make tea?", first.chosen, "A pot.")]
+        _, few = score(model, mixed, POOL, cache=cache)
+        assert few.counters.scored == 5
+        cache.forget([text_key(mixed[0].messages, "A pot.")])
+        found, both = score(model, mixed, more, cache=cache)
+        assert both.counters.scored == 5 + 2
+        same(found, one_by_one(model, mixed, more))
+        # The same answer to another question is another one.
+        _, elsewhere = score(model, [pair("How do you make coffee?", first.chosen, first.rejected)], POOL, cache=cache)
+        assert elsewhere.counters.scored == 10
 
 
 def test_scores_of_other_settings_models_and_prompts_are_other_scores(
@@ -542,15 +575,15 @@ def test_scores_of_other_settings_models_and_prompts_are_other_scores(
         def scored(of: Model, pool: Attributes = POOL, **settings: object) -> int:
             return score(of, PAIRS[:1], pool, cache=cache, **settings)[1].counters.scored
 
-        assert scored(model) == 5
+        assert scored(model) == 10
         assert scored(model) == 0
-        assert scored(model, text_length=3) == 5
-        assert scored(model, cache_type="f32") == 5
-        assert scored(model, Attributes("You are a tea pot.", POOL.values())) == 1
+        assert scored(model, text_length=3) == 10
+        assert scored(model, cache_type="f32") == 10
+        assert scored(model, Attributes("You are a tea pot.", POOL.values())) == 2
         with Model(bpe_files[1]) as other:
-            assert scored(other) == 5
+            assert scored(other) == 10
         (tmp_path / "other").mkdir()
         twins = [tiny.write(tmp_path / at / "m.gguf", tiny.byte_bpe(), seed=i) for i, at in enumerate((".", "other"))]
         for twin in twins:  # of one shape and name, as a model and what it was trained on to
             with Model(twin) as opened:
-                assert scored(opened) == 5
+                assert scored(opened) == 10

@@ -316,7 +316,7 @@ def _cached(cache: Path) -> int:
     """How many pairs the cache knows."""
     try:
         with closing(sqlite3.connect(f"file:{cache}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT count(DISTINCT pair) FROM scores").fetchone()[0])
+            return int(connection.execute("SELECT count(DISTINCT text) / 2 FROM responses").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 

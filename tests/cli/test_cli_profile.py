@@ -17,7 +17,7 @@ from drift_edge.attributes import Attribute, Attributes
 from drift_edge.cli.charts import ASCII, UNICODE, WeightRow, bar, curve, shorten, signed, weight_lines
 from drift_edge.preferences import PreferencePair
 from drift_edge.profile import SLM, Profile
-from drift_edge.reward_cache import CachedScore, RewardCache
+from drift_edge.reward_cache import CachedScore, RewardCache, text_key
 from drift_edge.rewards import PairScores
 from tests.cli.fake import Result, command
 
@@ -325,11 +325,13 @@ def test_export_import_and_delete(cli: Cli, tmp_path: Path, own_home: Path) -> N
 def test_delete_erases_the_cached_scores_of_its_choices_alone(cli: Cli, own_home: Path) -> None:
     begin()
     with RewardCache(own_home / "cache" / "rewards.sqlite3") as cache:
-        for one in (pair(1).id, "other"):
-            cache.put("scorer", one, {prompt: CachedScore(-1.0, -2.0, 3, 4) for prompt in ("s0", "s1")})
+        one = pair(1)
+        kept = [text_key(one.messages, response) for response in (one.chosen, one.rejected)]
+        for text in (*kept, "other"):
+            cache.put("scorer", text, {prompt: CachedScore(-1.0, 3) for prompt in ("s0", "s1")})
         result = cli("profile", "delete", "--yes")
-        assert "erased 2 scores in " in result.out
-        assert cache.get("scorer", pair(1).id, ["s0", "s1"]) == {}
+        assert "erased 4 scores in " in result.out
+        assert [cache.get("scorer", text, ["s0", "s1"]) for text in kept] == [{}, {}]
         assert len(cache.get("scorer", "other", ["s0", "s1"])) == 2
 
 
