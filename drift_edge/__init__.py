@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from drift_edge.aio import AsyncDrift as AsyncDrift
     from drift_edge.attributes import Attribute as Attribute
     from drift_edge.attributes import Attributes as Attributes
     from drift_edge.engine import Drift as Drift
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "events",
+    "AsyncDrift": "aio",
     "Attribute": "attributes",
     "Attributes": "attributes",
     "CancelToken": "events",
@@ -43,6 +45,7 @@ _HOME = {
 
 __all__ = [
     "Answer",
+    "AsyncDrift",
     "Attribute",
     "Attributes",
     "CancelToken",
