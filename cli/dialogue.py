@@ -71,7 +71,7 @@ class Engine(Protocol):
         """As `Drift.explain`."""
         ...
 
-    def scorer(self) -> Scorer:
+    def scorer(self, *, text_length: int) -> Scorer:
         """As `Drift.scorer`."""
         ...
 

@@ -26,6 +26,7 @@ _SHOWN = 3  # rows that gave no pair, of each file
 _STRONGEST = 10  # weights of the report
 #: The paper's setting (Table 6).
 PAPER: dict[str, Any] = {"reduction": "sum", "estimator": "closed-form", "beta": 0.5, "active": 7, "renormalise": False}
+PAPER_TEXT_LENGTH = 500
 
 
 class Preset(StrEnum):
@@ -46,7 +47,7 @@ class Wanted:
         strict: whether a row or pair that cannot be used is an error.
         dry_run: change no profile.
         journal: None is what the profile does, or yes.
-        text_length: tokens of a response that are scored; None is the scorer's own.
+        text_length: tokens of a response that are scored; None is what the profile does.
         estimation: changes of the profile's settings.
         as_json: print one JSON object.
     """
@@ -96,7 +97,7 @@ def learn(
         typer.Option("--journal/--no-journal", help="Keep the choices beside the profile, or their numbers alone."),
     ] = None,
     text_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: 500]")
+        int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: the profile's, 500]")
     ] = None,
     llm: Annotated[Path | None, typer.Option(help="GGUF file of the LLM; only --ask uses it.")] = None,
     slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM, which scores.")] = None,
@@ -152,7 +153,7 @@ def learn(
         strict,
         dry_run,
         journal,
-        text_length,
+        text_length or (PAPER_TEXT_LENGTH if preset else None),
         estimation,
         as_json,
     )
@@ -186,9 +187,10 @@ def run(settings: Settings, wanted: Wanted) -> None:
             settings.profile or DEFAULT_PROFILE,
             slm=SLM(model.name, model.fingerprint),
             attributes=own_pool(settings),
+            text_length=wanted.text_length,
             journal=wanted.journal,
         )
-        with scorer_on(model, profile.attributes, settings, wanted.text_length, screen) as scorer:
+        with scorer_on(model, profile.attributes, settings, profile.text_length, screen) as scorer:
             if not profile.settings.journal:
                 screen.note("this profile keeps no choices, so a file that it learns from twice counts twice")
             if wanted.estimation and not wanted.dry_run:

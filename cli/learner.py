@@ -116,7 +116,7 @@ class Learner:
         """Score choices and count them; returns how many were looked at before Ctrl-C."""
         from drift_edge.learning import score_pairs
 
-        self._scorer = self._scorer or self._engine.scorer()
+        self._scorer = self._scorer or self._engine.scorer(text_length=self.profile.text_length)
         if not self._small:
             what = "your choice" if len(pairs) == 1 else counted(len(pairs), "choice")
             self._screen.say(f"learning from {what} ... (Ctrl-C: later)", "dim")

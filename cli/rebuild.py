@@ -26,7 +26,7 @@ def rebuild(
         typer.Option(help="TOML file of a pool; 'none' is the built-in one.  [default: the profile's own]"),
     ] = None,
     text_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: 500]")
+        int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: the profile's own]")
     ] = None,
     ctx_size: Annotated[int | None, typer.Option(help="Most tokens of a prompt with its response.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
@@ -34,7 +34,7 @@ def rebuild(
     as_json: AsJson = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
 ) -> None:
-    """Score all choices anew, for another small LM or another pool of attributes.
+    """Score all choices anew, for another small LM, another pool of attributes, or more or less of each response.
 
     The profile changes at the end, in one step. Stopped by Ctrl-C, it is as it was, and the same command goes on.
     """
@@ -71,11 +71,12 @@ def rebuild(
     if not found.settings.journal:
         raise ProfileError(f"{found.path}: keeps no choices (--no-journal), so there is nothing to score anew")
     pool = found.attributes if attributes is None else own_pool(settings) or Attributes.builtin()
+    length = text_length or found.text_length
     pairs = [choice.pair for choice in found.choices() if not choice.pair.tie]
     scores: dict[str, PairScores] = {}
     with (
         loaded_slm(settings, screen) as model,
-        scorer_on(model, pool, settings, text_length, screen) as scorer,
+        scorer_on(model, pool, settings, length, screen) as scorer,
     ):
         cancel = CancelToken()
         done = 0
@@ -93,4 +94,5 @@ def rebuild(
                 "the same command goes on from there"
             )
             raise typer.Exit(INTERRUPTED)
-        told(found, [found.rebuild(scores, slm=SLM(model.name, model.fingerprint), attributes=pool)], as_json)
+        slm_now = SLM(model.name, model.fingerprint)
+        told(found, [found.rebuild(scores, slm=slm_now, attributes=pool, text_length=length)], as_json)

@@ -55,7 +55,7 @@ def loaded_slm(settings: Settings, screen: Screen) -> Iterator[Model]:
 
 @contextmanager
 def scorer_on(
-    model: Model, attributes: Attributes, settings: Settings, text_length: int | None, screen: Screen
+    model: Model, attributes: Attributes, settings: Settings, text_length: int, screen: Screen
 ) -> Iterator[Scorer]:
     """A scorer with the cache that all runs share.
 
@@ -65,7 +65,7 @@ def scorer_on(
     """
     from drift_edge.llama.chat import ChatFormat
     from drift_edge.reward_cache import RewardCache
-    from drift_edge.scoring import DEFAULT_TEXT_LENGTH, Scorer
+    from drift_edge.scoring import Scorer
     from drift_edge.storage import folders
 
     with (
@@ -74,7 +74,7 @@ def scorer_on(
             model,
             ChatFormat(model),
             attributes,
-            text_length=text_length or DEFAULT_TEXT_LENGTH,
+            text_length=text_length,
             n_ctx=settings.ctx_size,
             threads=settings.threads,
             cache=cache,

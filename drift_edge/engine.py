@@ -47,6 +47,7 @@ from drift_edge.llama.library import physical_cores
 from drift_edge.llama.model import Model
 from drift_edge.llama.template import PLAIN, PLAIN_STOP
 from drift_edge.pair import ModelPair
+from drift_edge.rewards import DEFAULT_TEXT_LENGTH
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
 from drift_edge.speculation import Speculation
 from drift_edge.steering import ContextSettings, Steering
@@ -54,6 +55,7 @@ from drift_edge.weights import check_active, check_beta, check_weights, select_a
 
 if TYPE_CHECKING:
     from drift_edge.profile import SLM
+    from drift_edge.reward_cache import RewardCache
     from drift_edge.scoring import Scorer
 
 DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
@@ -525,17 +527,30 @@ class Drift:
 
         return SLM(self.pair.slm.name, self.pair.slm.fingerprint)
 
-    def scorer(self) -> Scorer:
-        """A scorer of preference pairs on this engine's sLM, with a context of its own. Close it before the engine.
+    def scorer(self, *, text_length: int = DEFAULT_TEXT_LENGTH, cache: RewardCache | bool = True) -> Scorer:
+        """A scorer of preference pairs on this engine's sLM, with a context of its own; close it when it is done with.
+
+        If the engine is closed first, a pair that is being scored is finished, and the next one is a ClosedError; the
+        sLM stays in memory until the scorer is closed too.
+
+        Args:
+            text_length: tokens of a response that are scored; for a profile its `Profile.text_length`.
+            cache: where scores are found and kept: True is the user's own (`Folders.rewards`), False none.
 
         Raises:
             ClosedError: the engine has been closed.
+            UsageError: `text_length` is below 1.
+            DriftError: the user's cache cannot be used.
         """
+        from drift_edge.reward_cache import RewardCache
         from drift_edge.scoring import Scorer
+        from drift_edge.storage import folders
 
         if self._closed:
             raise ClosedError("the engine has been closed")
-        return Scorer.for_pair(self.pair, self.attributes, threads=self.settings.threads)
+        known = RewardCache(folders().rewards) if cache is True else cache or None
+        threads = self.settings.threads
+        return Scorer.for_pair(self.pair, self.attributes, text_length=text_length, threads=threads, cache=known)
 
     # -- looking inside
 

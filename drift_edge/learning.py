@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
-from drift_edge.errors import ChatTemplateError, ContextOverflowError, DecodeError
+from drift_edge.errors import ChatTemplateError, ContextOverflowError, DecodeError, UsageError
 from drift_edge.events import CancelToken
 from drift_edge.llama.context import Aborted
 from drift_edge.preferences import PreferencePair
@@ -83,8 +83,15 @@ def learn(
 
     Raises:
         ProfileError: the profile cannot be written.
+        UsageError: the scorer scores more or less of a response than the profile's other choices were scored.
         ModelError, DriftError: as for `score_pairs`.
     """
+    if scorer.text_length != profile.text_length:
+        raise UsageError(
+            f"the scorer scores up to {scorer.text_length:,} tokens of a response, but the profile's choices are "
+            f"scored by up to {profile.text_length:,}: make the scorer with the profile's text_length, or rebuild the "
+            "profile"
+        )
     known = {choice.id: choice.scores for choice in profile.choices() if choice.scores is not None}
     fresh: list[tuple[PreferencePair, PairScores | None]] = []
     written = time.monotonic()

@@ -13,8 +13,21 @@ from drift_edge.errors import UsageError
 
 FloatArray = npt.NDArray[np.float64]
 
+#: Tokens of a response that are scored at most: the paper's Table 6, which names no unit.
+DEFAULT_TEXT_LENGTH = 500
 #: What a response's summed log-probabilities are divided by, given its number of tokens. The paper's formula sums.
 REDUCTIONS = {"sum": lambda _: 1.0, "mean": float, "sqrt": sqrt}
+
+
+def check_text_length(tokens: object) -> int:
+    """`tokens`, if it is a number of tokens of a response that can be scored.
+
+    Raises:
+        UsageError: not a whole number, or below 1.
+    """
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+        raise UsageError(f"text_length: expected 1 token or more, got {tokens!r:.60}")
+    return tokens
 
 
 def check_reduction(reduction: str) -> str:

@@ -38,9 +38,8 @@ from drift_edge.llama.model import Model
 from drift_edge.pair import ModelPair, real_tokens
 from drift_edge.preferences import PreferencePair
 from drift_edge.reward_cache import CachedScore, RewardCache, text_key
-from drift_edge.rewards import PairScores
+from drift_edge.rewards import DEFAULT_TEXT_LENGTH, PairScores, check_text_length
 
-DEFAULT_TEXT_LENGTH = 500  # the paper's Table 6, which names no unit; here tokens
 DEFAULT_CONTEXT = 4_096
 OUTPUT_BYTES = 128 << 20
 CACHE_BYTES = 1 << 30
@@ -84,7 +83,8 @@ class Scorer:
     the cores that the chat needs; between turns it disturbs nothing, and `cancel` ends it when the next turn comes.
 
     Args:
-        model: the sLM; must outlive the scorer.
+        model: the sLM. If it is closed before the scorer, a pair that is being scored is finished, and the next one is
+            a ClosedError.
         format: how the sLM writes a conversation.
         attributes: the pool, with the base prompt; its order is the order of the scores.
         text_length: tokens of a response that are scored; a longer one is cut there, and its end of turn not scored.
@@ -95,7 +95,8 @@ class Scorer:
         output_bytes: most bytes of logits that one decode may give: rows = bytes // (4 V).
         cache_bytes: most bytes of the KV caches. Where they have no room for all prompts, some take turns, and their
             s_i is computed again for every pair.
-        cache: scores that are known already, and where new ones go; None keeps none.
+        cache: scores that are known already, and where new ones go; None keeps none. It is closed with the scorer, and
+            opens again when it is next used.
 
     Raises:
         UsageError: a setting is out of range, or the pool is empty.
@@ -117,8 +118,6 @@ class Scorer:
     ) -> None:
         if not attributes:
             raise UsageError("attributes: expected 1 or more to score, got none")
-        if not isinstance(text_length, int) or text_length < 1:
-            raise UsageError(f"text_length: expected 1 token or more, got {text_length!r}")
         if cache_type not in _CACHE_BYTES_EACH:
             raise UsageError(f"cache_type: scoring takes f16 or f32 (it needs flash attention off), got {cache_type!r}")
         if n_ctx is not None and (not isinstance(n_ctx, int) or n_ctx < 16):
@@ -130,7 +129,7 @@ class Scorer:
                 f"{model.n_vocab:,} logits; got {output_bytes:,}"
             )
         self.model, self.format, self.attributes = model, format, attributes
-        self.text_length, self.threads, self.cache_type = text_length, threads, cache_type
+        self.text_length, self.threads, self.cache_type = check_text_length(text_length), threads, cache_type
         self.n_ctx = n_ctx or min(DEFAULT_CONTEXT, model.n_ctx_train)
         self.cache_bytes, self.cache = cache_bytes, cache
         self.counters = ScoringCounters()
@@ -167,10 +166,13 @@ class Scorer:
     # -- life
 
     def close(self) -> None:
-        """Free the context. Waits for a pair that another thread is scoring: set its `cancel` first."""
+        """Free the context, and close the cache. Waits for a pair that another thread is scoring: set its `cancel`
+        first."""
         with self._lock:
             self._closed = True
             self._drop_context()
+            if self.cache is not None:
+                self.cache.close()
 
     def _drop_context(self) -> None:
         if self._context is not None:

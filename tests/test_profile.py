@@ -145,7 +145,7 @@ def test_the_file_is_what_the_command_prints(path: Path) -> None:
     assert data["attributes"] == {"warm": "You are warm.", "brief": "You are brief."}
     assert data["base"] == "Base."
     assert data["slm"] == {"name": "nano", "fingerprint": "0123456789abcdef"}
-    assert data["schema"] == 1
+    assert data["schema"] == 2
 
 
 def test_the_same_choice_counts_once(path: Path) -> None:
@@ -487,6 +487,45 @@ def test_a_profile_of_other_prompts_is_refused(pool: Attributes, expected: str, 
     learned(path)
     with pytest.raises(ProfileMismatchError, match=f"made with {expected}"):
         Profile.open(path, attributes=pool)
+
+
+def test_a_profile_scored_by_other_lengths_is_refused(path: Path) -> None:
+    learned(path)
+    before = path.read_bytes()
+    expected = "made with up to 500 tokens of each response, not 300: .*`drift-edge profile rebuild --text-length 300`"
+    with pytest.raises(ProfileMismatchError, match=expected):
+        Profile.open(path, slm=NANO, text_length=300)
+    with pytest.raises(ProfileMismatchError, match=r"the sLM 'nano'.*rebuild --text-length 300`"):
+        Profile.open(path, slm=OTHER, text_length=300)
+    assert path.read_bytes() == before
+    assert Profile.open(path, slm=NANO, text_length=500).text_length == 500
+    with pytest.raises(UsageError, match="text_length: expected 1 token or more, got 0"):
+        Profile.open(path, text_length=0)
+
+
+def test_a_text_length_stays_with_the_choices(path: Path) -> None:
+    profile = Profile.open(path, slm=NANO, attributes=POOL, text_length=300)
+    profile.pin("warm")  # a change, but no choice
+    assert Profile.open(path).text_length == 300
+    profile = Profile.open(path, text_length=200)
+    profile.add(pair(1), scores([1, 0], [0, 0]))
+    path.unlink()  # the journal knows it too
+    assert Profile.open(path, text_length=200).n == 1
+    profile.reset()
+    assert Profile.open(path, text_length=100).text_length == 100
+
+
+def test_rebuilding_for_another_length(path: Path) -> None:
+    profile = Profile.open(path, slm=NANO, attributes=POOL)
+    profile.add(pair(1), scores([3, 0], [0, 4]))
+    with pytest.raises(UsageError, match="text_length"):
+        profile.rebuild({}, text_length=0)
+    profile.rebuild({pair(1).id: scores([0, 1], [0, 0])}, text_length=3)
+    found = Profile.open(path, slm=NANO, text_length=3)
+    assert found.to_dict() == profile.to_dict()
+    assert found.weights() == pytest.approx({"brief": 1})
+    found.rebuild({pair(1).id: scores([1, 0], [0, 0])})
+    assert found.text_length == 3
 
 
 def test_a_profile_keeps_its_prompts(path: Path) -> None:

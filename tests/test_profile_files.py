@@ -22,6 +22,7 @@ from drift_edge.errors import (
     ProfileBusyError,
     ProfileCorruptError,
     ProfileError,
+    ProfileMismatchError,
     ProfileVersionError,
     UsageError,
 )
@@ -189,7 +190,7 @@ def corrupt(path: Path, raw: bytes) -> str:
         (b"{}", "at $.schema: expected int, got nothing"),
         (b'{"schema": "1"}', "at $.schema: expected int, got str"),
         (b'{"schema": true}', "at $.schema: expected int, got bool"),
-        (b'{"schema": 0}', "at $.schema: expected 1 to 1, got 0"),
+        (b'{"schema": 0}', "at $.schema: expected 1 to 2, got 0"),
         (b'{"schema": 1}', "at $.attributes: expected dict, got nothing"),
         (b" " * ((16 << 20) + 1), "at most 16,777,216 bytes"),
     ],
@@ -325,7 +326,7 @@ def test_restore_refuses(profile: Profile, path: Path) -> None:
     backup = path.with_name("me.json.bak")
     with pytest.raises(UsageError, match="is not damaged"):
         Profile.restore(path)
-    path.write_bytes(b'{"schema": 2}')
+    path.write_bytes(b'{"schema": 3}')
     with pytest.raises(ProfileVersionError):
         Profile.restore(path)
     path.write_bytes(b"")
@@ -343,11 +344,11 @@ def test_restore_refuses(profile: Profile, path: Path) -> None:
 
 
 def test_a_newer_profile_is_left_as_it_is(profile: Profile, path: Path) -> None:
-    data = json.dumps({**profile.to_dict(), "schema": 2, "new": [1]}).encode()
+    data = json.dumps({**profile.to_dict(), "schema": 3, "new": [1]}).encode()
     path.write_bytes(data)
     before = files(path.parent)
     for attempt in (lambda: Profile.open(path), lambda: profile.pin("brief"), lambda: Profile.restore(path)):
-        with pytest.raises(ProfileVersionError, match=r"at \$.schema: found 2, this drift-edge writes 1") as caught:
+        with pytest.raises(ProfileVersionError, match=r"at \$.schema: found 3, this drift-edge writes 2") as caught:
             attempt()
         assert str(path) in str(caught.value)
     assert files(path.parent) == before
@@ -355,28 +356,59 @@ def test_a_newer_profile_is_left_as_it_is(profile: Profile, path: Path) -> None:
 
 def test_a_journal_of_a_newer_version(profile: Profile, path: Path) -> None:
     journal = path.with_suffix(".jsonl")
-    journal.write_bytes(journal.read_bytes().replace(b'"schema":1', b'"schema":2'))
+    journal.write_bytes(journal.read_bytes().replace(b'"schema":2', b'"schema":3'))
     path.unlink()
-    with pytest.raises(ProfileVersionError, match=r"me.jsonl: line 1: at \$.schema: found 2"):
+    with pytest.raises(ProfileVersionError, match=r"me.jsonl: line 1: at \$.schema: found 3"):
         Profile.open(path)
     assert profile.n == 2
 
 
 def test_migrations_are_taken_one_by_one(profile: Profile, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if schema 2 had renamed `active`, and schema 3 doubled beta."""
+    """As if schema 3 had renamed `active`, and schema 4 doubled beta."""
     data: dict[str, Any] = profile.to_dict()
     data["most"], data["beta"] = data.pop("active"), 0.25
     path.write_text(json.dumps(data))
-    monkeypatch.setattr(profile_file, "SCHEMA", 3)
+    monkeypatch.setattr(profile_file, "SCHEMA", 4)
     steps: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
-        1: lambda old: {**old, "active": old["most"]},
-        2: lambda old: {**old, "beta": 2 * old["beta"]},
+        2: lambda old: {**old, "active": old["most"]},
+        3: lambda old: {**old, "beta": 2 * old["beta"]},
     }
     monkeypatch.setattr(profile_file, "MIGRATIONS", steps)
     found = Profile.open(path)
     assert (found.settings.active, found.settings.beta, found.n) == (7, 0.5, 2)
     found.pin("brief")
-    assert json.loads(path.read_text())["schema"] == 3
+    assert json.loads(path.read_text())["schema"] == 4
+
+
+@pytest.mark.parametrize("lost", ["nothing", "profile", "journal"])
+def test_a_file_that_names_no_text_length_was_scored_by_500_tokens(lost: str, profile: Profile, path: Path) -> None:
+    """Schema 1, in the profile and in its journal's beginning."""
+    expected = profile.to_dict()
+    data: dict[str, Any] = {**expected, "schema": 1}
+    assert data.pop("text_length") == 500
+    path.write_text(json.dumps(data))
+    journal = path.with_suffix(".jsonl")
+    start, *lines = journal.read_text().splitlines(keepends=True)
+    assert '"schema":2' in start
+    assert '"text_length":500,' in start
+    journal.write_text("".join([start.replace('"schema":2', '"schema":1').replace('"text_length":500,', ""), *lines]))
+    if lost != "nothing":
+        {"profile": path, "journal": journal}[lost].unlink()
+    found = Profile.open(path, slm=NANO, attributes=POOL, text_length=500)
+    assert (found.n, found.text_length) == (2, 500)
+    assert found.table() == profile.table()
+    found.add(pair(9), scores([1, 1], [0, 0]))
+    written = json.loads(path.read_text())
+    assert (written["schema"], written["text_length"], found.n) == (2, 500, 3)
+    with pytest.raises(ProfileMismatchError):
+        Profile.open(path, text_length=300)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "500", None])
+def test_a_text_length_that_is_none(value: object, profile: Profile, path: Path) -> None:
+    path.write_text(json.dumps({**profile.to_dict(), "text_length": value}))
+    with pytest.raises(ProfileCorruptError, match=r"at \$.text_length: expected 1 token or more, got"):
+        Profile.open(path)
 
 
 # -- locked

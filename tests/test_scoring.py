@@ -517,6 +517,46 @@ def test_a_chat_can_be_stopped_without_stopping_the_scorer(drift: Drift) -> None
     assert finish.reason == "cancelled"
 
 
+# -- of an engine
+
+
+def test_a_scorer_of_an_engine_that_is_closed_first(bpe_files: tuple[Path, Path]) -> None:
+    drift = Drift.load(*bpe_files)
+    slm = drift.pair.slm
+    expected = one_by_one(slm, PAIRS[:1], drift.attributes)
+
+    class Closing(Context):
+        def feed(self, parts: Sequence[tuple[int, Sequence[int]]], outputs: Sequence[int] | None = None) -> None:
+            drift.close()  # in the middle of a pair, again and again
+            super().feed(parts, outputs)
+
+    with mock.patch("drift_edge.scoring.Context", Closing), drift.scorer(cache=False) as scorer:
+        same([scorer.score(PAIRS[0])], expected)
+        with pytest.raises(ClosedError, match="the model has been closed"):
+            scorer.score(PAIRS[1])
+        assert slm._handle is not None
+    assert slm._handle is None
+    with pytest.raises(ClosedError, match="the engine has been closed"):
+        drift.scorer()
+
+
+def test_a_scorer_of_an_engine_keeps_scores_for_the_next(
+    bpe_files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFT_EDGE_HOME", str(tmp_path / "home"))
+    with Drift.load(*bpe_files, attributes=POOL) as drift:
+        computed = []
+        caches = (True, True, False, RewardCache(tmp_path / "own"), RewardCache(tmp_path / "own"))
+        for cache in caches:
+            with drift.scorer(cache=cache) as scorer:
+                scorer.score(PAIRS[0])
+                computed.append(scorer.counters.scored)
+        assert computed == [10, 0, 10, 10, 0]
+        assert (tmp_path / "home" / "cache" / "rewards.sqlite3").exists()
+        with drift.scorer(text_length=3) as scorer:
+            assert scorer.score(PAIRS[0]).n_chosen == 3
+
+
 # -- the cache of scores
 
 

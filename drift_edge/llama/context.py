@@ -61,7 +61,7 @@ class Context:
     """`n_seq` sequences of up to `n_ctx` tokens each.
 
     Args:
-        model: must outlive the context.
+        model: stays in memory as long as the context, even if it is closed before.
         n_seq: number of sequences; fixed for life.
         n_ctx: tokens a sequence can hold.
         n_batch: tokens that go into one decode of a prompt.
@@ -120,8 +120,9 @@ class Context:
         params.no_perf = True
         if hasattr(params, "n_outputs_max"):
             params.n_outputs_max = self.n_outputs  # else room for n_batch rows of logits would be reserved
-        self._handle: int | None = lib.llama_init_from_model(model.handle, params)
+        self._handle: int | None = lib.llama_init_from_model(model.hold(), params)
         if not self._handle:
+            model.release()
             raise ModelError(
                 f"{model.path}: llama.cpp cannot make a context of {n_seq} x {n_ctx:,} tokens; try a smaller "
                 "--ctx-size, fewer attributes (--active) or --cache-type q8_0"
@@ -188,6 +189,7 @@ class Context:
         handle, self._handle = self._handle, None
         if handle:
             lib.llama_free(handle)
+            self.model.release()
 
     def __enter__(self) -> Context:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -44,6 +45,9 @@ class Model:
         params.vocab_only = vocab_only
         params.use_extra_bufts = params.use_extra_bufts and not library.has_amx()
         self.offloaded = gpu_layers != 0 and library.supports_gpu()
+        self._closed = False
+        self._contexts = 0
+        self._lock = threading.RLock()  # of the two above
         self._handle: int | None = lib.llama_model_load_from_file(os.fsencode(self.path), params)
         if not self._handle:
             raise ModelFileError(
@@ -67,21 +71,43 @@ class Model:
         Raises:
             ClosedError: the model has been closed.
         """
-        if self._handle is None:
+        if self._closed or self._handle is None:
             raise ClosedError(f"{self.path}: the model has been closed")
         return self._handle
 
     @property
     def _vocab(self) -> object:
-        if self._handle is None:
+        if self._closed:
             raise ClosedError(f"{self.path}: the model has been closed")
         return self._vocab_pointer
 
     def close(self) -> None:
-        """Free the weights. Contexts made from the model must be closed before."""
-        handle, self._handle = self._handle, None
-        if handle:
-            lib.llama_model_free(handle)
+        """Free the weights, or where contexts are still open, let the last of them do it. Nothing new can be begun."""
+        with self._lock:
+            self._closed = True
+            self._free_unused()
+
+    def hold(self) -> int:
+        """As `handle`, for a context: what it points to stays until as many calls of `release`.
+
+        Raises:
+            ClosedError: the model has been closed.
+        """
+        with self._lock:
+            handle = self.handle
+            self._contexts += 1
+            return handle
+
+    def release(self) -> None:
+        """Take back a `hold`."""
+        with self._lock:
+            self._contexts -= 1
+            self._free_unused()
+
+    def _free_unused(self) -> None:
+        if self._closed and not self._contexts and self._handle:
+            lib.llama_model_free(self._handle)
+            self._handle = None
 
     def __enter__(self) -> Model:
         return self

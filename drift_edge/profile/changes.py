@@ -114,7 +114,12 @@ def reset(state: State) -> Step:
 
 
 def rebuild(
-    state: State, records: Sequence[Record], scores: Mapping[str, PairScores], slm: SLM | None, attributes: Attributes
+    state: State,
+    records: Sequence[Record],
+    scores: Mapping[str, PairScores],
+    slm: SLM | None,
+    attributes: Attributes,
+    text_length: int,
 ) -> Step:
     """Count all choices anew, by other scores.
 
@@ -125,7 +130,8 @@ def rebuild(
     _refuse_numbers(state, records)
     made = {str(old.value): old for old in records if old.kind == "choice"}
     _refuse_unknown(scores, made)
-    state = replace(state, slm=slm, attributes=attributes, statistics=Statistics(tuple(attributes)))
+    empty = Statistics(tuple(attributes))
+    state = replace(state, slm=slm, attributes=attributes, text_length=text_length, statistics=empty)
     new = [_start(state)]
     for seq, (name, old) in enumerate(made.items(), state.seq + 2):
         pair, time = old.pair(), str(old.data.get("time", now()))

@@ -15,13 +15,16 @@ from typing import Any
 from drift_edge.attributes import Attribute, Attributes
 from drift_edge.errors import ProfileError, ProfileVersionError, UsageError
 from drift_edge.profile.settings import Settings
+from drift_edge.rewards import DEFAULT_TEXT_LENGTH, check_text_length
 from drift_edge.statistics import Statistics
 from drift_edge.weights import MAX_WEIGHT
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_FILE = 16 << 20
 #: What makes of a file of one schema one of the next: `MIGRATIONS[1]` takes schema 1 to schema 2.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda data: {"text_length": DEFAULT_TEXT_LENGTH, **data},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class State:
         created, updated: ISO 8601.
         slm: None as long as nothing was scored.
         attributes: s_0 and s_1..s_K, as the choices were scored with them.
+        text_length: tokens of a response that were scored at most.
         settings: what a person sets.
         seq: number of the last record of the journal that is counted here.
         pending: choices in the journal that have no scores yet.
@@ -103,6 +107,7 @@ class State:
     updated: str
     slm: SLM | None
     attributes: Attributes
+    text_length: int = DEFAULT_TEXT_LENGTH
     settings: Settings
     seq: int = 0
     pending: int = 0
@@ -123,7 +128,7 @@ class State:
         """
         weights = (f"{_dump(name)}: {_dump(weight.to_dict())}" for name, weight in self.weights.items())
         prompts = (f"{_dump(name)}: {_dump(attribute.prompt)}" for name, attribute in self.attributes.items())
-        made = made_with(self.slm, self.attributes)
+        made = made_with(self)
         texts = {
             "schema": _dump(SCHEMA),
             "id": _dump(self.id),
@@ -132,6 +137,7 @@ class State:
             "weights": _block("{", weights, "}"),
             **{f.name: _dump(getattr(self.settings, f.name)) for f in fields(self.settings)},
             "slm": _dump(made["slm"]),
+            "text_length": _dump(made["text_length"]),
             "base": _dump(made["base"]),
             "attributes": _block("{", prompts, "}"),
             "seq": _dump(self.seq),
@@ -144,16 +150,18 @@ class State:
         return ("{\n" + ",\n".join(f'  "{key}": {text}' for key, text in texts.items()) + "\n}\n").encode()
 
 
-def made_with(slm: SLM | None, attributes: Attributes) -> dict[str, object]:
+def made_with(state: State) -> dict[str, object]:
     """What scores depend on, as JSON."""
+    slm, attributes = state.slm, state.attributes
     return {
         "slm": None if slm is None else {"name": slm.name, "fingerprint": slm.fingerprint},
+        "text_length": state.text_length,
         "base": attributes.base,
         "attributes": {name: attribute.prompt for name, attribute in attributes.items()},
     }
 
 
-def read_made_with(data: Mapping[str, Any], at: str) -> tuple[SLM | None, Attributes]:
+def read_made_with(data: Mapping[str, Any], at: str) -> tuple[SLM | None, Attributes, int]:
     """The way back from `made_with`.
 
     Raises:
@@ -168,10 +176,14 @@ def read_made_with(data: Mapping[str, Any], at: str) -> tuple[SLM | None, Attrib
         raise UsageError(f"at {at}.attributes: expected 1 or more attributes, got none")
     try:
         pool = [Attribute(name, prompt) for name, prompt in prompts.items()]
-        return slm, Attributes(_take(data, "base", str, at), pool)
+        attributes = Attributes(_take(data, "base", str, at), pool)
     except UsageError as error:
         text = str(error)
         raise UsageError(text if text.startswith("at ") else f"at {at}: {text}") from None
+    try:
+        return slm, attributes, check_text_length(data.get("text_length"))
+    except UsageError as error:
+        raise UsageError(f"at {at}.{error}") from None
 
 
 def read_file(path: Path, most: int = MAX_FILE) -> bytes | None:
@@ -219,7 +231,7 @@ def parse_export(raw: bytes) -> tuple[State, list[bytes]]:
         raise UsageError(f"at $.schema: expected 1 to {SCHEMA}, got {schema}")
     for version in range(schema, SCHEMA):
         data = MIGRATIONS[version](data)
-    slm, attributes = read_made_with(data, "$")
+    slm, attributes, text_length = read_made_with(data, "$")
     choices = _take(data, "choices", list, "$") if "choices" in data else []
     state = State(
         id=_take(data, "id", str, "$"),
@@ -227,6 +239,7 @@ def parse_export(raw: bytes) -> tuple[State, list[bytes]]:
         updated=_time(data, "updated", "$"),
         slm=slm,
         attributes=attributes,
+        text_length=text_length,
         settings=_settings(data, attributes),
         seq=_whole(data, "seq", "$"),
         pending=_whole(data, "pending", "$"),

@@ -24,7 +24,7 @@ from drift_edge.profile.journal import Record
 from drift_edge.profile.settings import Settings
 from drift_edge.profile.store import Store
 from drift_edge.profile.view import ProfileView, profile_path
-from drift_edge.rewards import PairScores
+from drift_edge.rewards import PairScores, check_text_length
 from drift_edge.weights import check_weights
 
 
@@ -55,6 +55,7 @@ class Profile(ProfileView):
         *,
         slm: SLM | None = None,
         attributes: Attributes | None = None,
+        text_length: int | None = None,
         journal: bool | None = None,
         wait: float = 10.0,
     ) -> Profile:
@@ -64,17 +65,19 @@ class Profile(ProfileView):
             name: see `profile_path`.
             slm: which sLM the caller has; needed to add scores. None asks nothing.
             attributes: the pool that the caller wants; None takes the profile's own, or for a new one the built-in.
+            text_length: tokens of a response that the caller's scorer scores; None takes the profile's own, or for a
+                new one 500.
             journal: whether the choices themselves are kept; None takes the profile's own, or for a new one yes.
             wait: seconds to wait for another process that changes the profile.
 
         Raises:
             ProfileCorruptError: the file is damaged; says how to restore it.
             ProfileVersionError: it is of a newer version.
-            ProfileMismatchError: it was made with another sLM or other prompts; says the way out.
+            ProfileMismatchError: it was made with another sLM, prompts or `text_length`; says the way out.
             ProfileError: it cannot be read.
-            UsageError: `name` is none, or `journal` is not as the profile has it.
+            UsageError: `name` is none, `text_length` below 1, or `journal` is not as the profile has it.
         """
-        return cls(Store(profile_path(name), wait), slm, attributes, journal)
+        return cls(Store(profile_path(name), wait), slm, attributes, text_length, journal)
 
     # -- choices
 
@@ -133,27 +136,38 @@ class Profile(ProfileView):
         return self._change(changes.reset)
 
     def rebuild(
-        self, scores: Mapping[str, PairScores], *, slm: SLM | None = None, attributes: Attributes | None = None
+        self,
+        scores: Mapping[str, PairScores],
+        *,
+        slm: SLM | None = None,
+        attributes: Attributes | None = None,
+        text_length: int | None = None,
     ) -> Change:
-        """Learn anew from all choices, by another sLM or with other attributes. Pins and weights set by hand of
-        attributes that are no more are dropped.
+        """Learn anew from all choices, by another sLM, with other attributes or more or less of each response. Pins and
+        weights set by hand of attributes that are no more are dropped.
 
         Args:
             scores: by id, of the new sLM and attributes; a choice without is kept and counts once it is scored.
             slm: the new one; None keeps it.
             attributes: the new pool; None keeps it.
+            text_length: tokens of a response that were scored at most; None is as before.
 
         Raises:
-            UsageError: scores of an unknown choice or of another number of attributes, or no journal.
+            UsageError: scores of an unknown choice or of another number of attributes, `text_length` below 1, or no
+                journal.
             ProfileError: choices were counted without being kept, or it cannot be written; nothing is changed.
         """
 
+        length = None if text_length is None else check_text_length(text_length)
+
         def step(state: State) -> Step:
             found = self._records(state)
-            return changes.rebuild(state, found, scores, slm or state.slm, attributes or state.attributes)
+            made_with = (slm or state.slm, attributes or state.attributes, length or state.text_length)
+            return changes.rebuild(state, found, scores, *made_with)
 
         change = self._change(step, fit=False)
         self._slm, self._attributes = slm or self._slm, attributes or self._attributes
+        self._text_length = length or self._text_length
         return change
 
     # -- settings
@@ -280,7 +294,7 @@ class Profile(ProfileView):
         """
         store = Store(profile_path(name))
         store.load(Path(path), replace=replace)
-        return cls(store, None, None, None)
+        return cls(store, None, None, None, None)
 
     @staticmethod
     def restore(name: str | Path = "default", *, wait: float = 10.0) -> Path | None:

@@ -25,7 +25,7 @@ from drift_edge.profile.file import (
 )
 from drift_edge.profile.journal import Record
 from drift_edge.profile.settings import Settings
-from drift_edge.rewards import FloatArray, PairScores
+from drift_edge.rewards import DEFAULT_TEXT_LENGTH, FloatArray, PairScores
 from drift_edge.statistics import Statistics
 
 MAX_HISTORY = 64
@@ -40,8 +40,7 @@ def start_of(state: State, *, reset: bool = False) -> dict[str, object]:
     """
     counted = state.statistics.pairs or state.statistics.ties
     statistics = state.statistics.to_dict() if counted else None
-    made = made_with(state.slm, state.attributes)
-    return {"schema": SCHEMA, "profile": state.id, "reset": reset, **made, "statistics": statistics}
+    return {"schema": SCHEMA, "profile": state.id, "reset": reset, **made_with(state), "statistics": statistics}
 
 
 def count(state: State, records: Iterable[Record]) -> State:
@@ -55,11 +54,11 @@ def count(state: State, records: Iterable[Record]) -> State:
         ProfileCorruptError: a record is malformed; names its line.
     """
     statistics, pending, seq = deepcopy(state.statistics), state.pending, state.seq
-    name, slm, attributes = state.id, state.slm, state.attributes
+    name, slm, attributes, text_length = state.id, state.slm, state.attributes, state.text_length
     for record in records:
         seq = record.seq
         if record.kind == "start":
-            name, slm, attributes, statistics = _start(record)
+            name, slm, attributes, text_length, statistics = _start(record)
             if record.seq > state.seq and _resets(record):
                 state = replace(state, settings=replace(state.settings, fixed={}), history=())
             pending = 0
@@ -77,8 +76,8 @@ def count(state: State, records: Iterable[Record]) -> State:
         fixed = {key: value for key, value in settings.fixed.items() if key in attributes}
         pinned = tuple(key for key in settings.pinned if key in attributes)
         settings = replace(settings, fixed=fixed, pinned=pinned)
-    counted = replace(state, id=name, slm=slm, attributes=attributes, settings=settings)
-    return replace(counted, statistics=statistics, pending=pending, seq=seq)
+    counted = replace(state, statistics=statistics, pending=pending, seq=seq)
+    return replace(counted, id=name, slm=slm, attributes=attributes, text_length=text_length, settings=settings)
 
 
 def rewards_of(scores: Iterable[PairScores], reduction: str, K: int) -> tuple[FloatArray, FloatArray]:
@@ -134,21 +133,24 @@ def settle(state: State, records: Iterable[Record], time: str) -> State:
     return replace(state, weights=weights, history=history, updated=time)
 
 
-def _start(record: Record) -> tuple[str, SLM | None, Attributes, Statistics]:
+def _start(record: Record) -> tuple[str, SLM | None, Attributes, int, Statistics]:
     try:
         told = record.value
         if not isinstance(told, Mapping) or not isinstance(schema := told.get("schema"), int):
             raise UsageError("at $.start.schema: expected a whole number")
         check_schema(schema)
         name = str(told.get("profile"))
-        slm, attributes = read_made_with(told, "$.start")
+        if schema == 1:  # it said nothing of the length
+            told = {"text_length": DEFAULT_TEXT_LENGTH, **told}
+        slm, attributes, text_length = read_made_with(told, "$.start")
         if told.get("statistics") is None:
-            return name, slm, attributes, Statistics(tuple(attributes))
-        statistics = read_statistics(told, attributes, "$.start")
+            statistics = Statistics(tuple(attributes))
+        else:
+            statistics = read_statistics(told, attributes, "$.start")
     except (UsageError, ProfileVersionError) as error:
         kind = ProfileVersionError if isinstance(error, ProfileVersionError) else ProfileCorruptError
         raise kind(f"{record.where}: {error}") from error
-    return name, slm, attributes, statistics
+    return name, slm, attributes, text_length, statistics
 
 
 def _resets(record: Record) -> bool:

@@ -19,7 +19,7 @@ from drift_edge.profile.changes import now
 from drift_edge.profile.file import SLM, Snapshot, State, Weight
 from drift_edge.profile.settings import Settings
 from drift_edge.profile.store import Store
-from drift_edge.rewards import FloatArray, PairScores
+from drift_edge.rewards import FloatArray, PairScores, check_text_length
 from drift_edge.statistics import Statistics
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}")
@@ -66,7 +66,7 @@ class ProfileView:
 
     Args:
         store: its files.
-        slm, attributes: what it must go with; None takes any.
+        slm, attributes, text_length: what it must go with; None takes any.
         journal: whether it must keep one; None takes either.
 
     Attributes:
@@ -77,10 +77,18 @@ class ProfileView:
         ProfileError, UsageError: as `Profile.open`.
     """
 
-    def __init__(self, store: Store, slm: SLM | None, attributes: Attributes | None, journal: bool | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        slm: SLM | None,
+        attributes: Attributes | None,
+        text_length: int | None,
+        journal: bool | None,
+    ) -> None:
         self.path = store.path
         self._store = store
         self._slm, self._attributes, self._keeps_journal = slm, attributes, journal
+        self._text_length = None if text_length is None else check_text_length(text_length)
         self.refresh()
         if journal not in (None, self.settings.journal):
             keeps = "keeps" if self.settings.journal else "does not keep"
@@ -113,6 +121,11 @@ class ProfileView:
     def attributes(self) -> Attributes:
         """The pool with its prompts, as the choices were scored with them."""
         return self._state.attributes
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a response that were scored at most; what a scorer for this profile must be made with."""
+        return self._state.text_length
 
     @property
     def settings(self) -> Settings:
@@ -204,23 +217,28 @@ class ProfileView:
         return tally.settle(state, (), time)
 
     def _fit(self, state: State) -> State:
-        """The state, if it goes with the sLM and the attributes that were asked for."""
+        """The state, if it goes with the sLM, the attributes and the text length that were asked for."""
         slm, pool = self._slm, self._attributes
         other_slm = slm is not None and (state.slm is None or state.slm.fingerprint != slm.fingerprint)
+        length = self._text_length or state.text_length
         difference = "" if pool is None else _difference(state.attributes, pool)
-        if not other_slm and not difference:
+        if not other_slm and not difference and length == state.text_length:
             return state
         if not (state.statistics.pairs or state.statistics.ties or state.pending):  # no number depends on them
-            state = replace(state, slm=slm or state.slm, attributes=pool or state.attributes)
+            state = replace(state, slm=slm or state.slm, attributes=pool or state.attributes, text_length=length)
             if difference:
                 state = replace(state, statistics=Statistics(tuple(state.attributes)))
                 state = tally.settle(tally.count(state, ()), (), now())
             return state
         if other_slm and state.slm is not None and slm is not None:
             difference = f"the sLM {state.slm.name!r} ({state.slm.fingerprint}), not {slm.name!r} ({slm.fingerprint})"
+        elif not other_slm and not difference:
+            difference = f"up to {state.text_length:,} tokens of each response, not {length:,}"
+        option = f" --text-length {length}" if length != state.text_length else ""
         raise ProfileMismatchError(
             f"{self.path}: the profile was made with {difference or 'no sLM'}: its numbers hold for no other. "
-            "`drift-edge profile rebuild` computes them anew from its choices; another profile leaves it as it is"
+            f"`drift-edge profile rebuild{option}` computes them anew from its choices; another profile leaves it as "
+            "it is"
         )
 
 

@@ -50,8 +50,8 @@ def plain_reply(question: str, call: Mapping[str, Any]) -> str:
 class FakeScorer:
     """Every token costs one nat, and under s_i one less for each time that a response names attribute i."""
 
-    def __init__(self, pool: Attributes, delay: float = 0.0) -> None:
-        self.pool, self.delay = pool, delay
+    def __init__(self, pool: Attributes, text_length: int = 500, delay: float = 0.0) -> None:
+        self.pool, self.text_length, self.delay = pool, text_length, delay
         self.counters = ScoringCounters()
         self.closed = False
 
@@ -135,9 +135,9 @@ class FakeEngine:
             ),
         )
 
-    def scorer(self) -> FakeScorer:
+    def scorer(self, *, text_length: int) -> FakeScorer:
         """As `Drift.scorer`."""
-        self.scorers.append(FakeScorer(self.attributes, self.delay))
+        self.scorers.append(FakeScorer(self.attributes, text_length, self.delay))
         return self.scorers[-1]
 
     def explain(self, _messages: object, answer: Answer, _cancel: CancelToken | None = None) -> Explanation:

@@ -21,6 +21,7 @@ from drift_edge.cli.learn import PAPER
 from drift_edge.cli.progress import Progress, duration
 from drift_edge.cli.render import Screen
 from drift_edge.cli.report import accuracy
+from drift_edge.errors import UsageError
 from drift_edge.events import CancelToken
 from drift_edge.learning import learn, score_pairs
 from drift_edge.llama.chat import ChatFormat
@@ -289,6 +290,22 @@ def test_profile_of_another_slm_is_refused_and_rebuilt(
         assert rebuilt["after"][name] == pytest.approx(weight["weight"], abs=1e-12)
 
 
+def test_profile_scored_by_other_lengths_is_refused_and_rebuilt(cli: Cli, args: list[str], tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{**row, "chosen": f"{row['chosen']} {'tea ' * 20}"} for row in rows(4)])
+    cli("learn", str(path), *args)
+    refused = cli("learn", str(path), *args, "--text-length", "6")
+    assert (refused.code, refused.out) == (3, "")
+    assert "profile rebuild --text-length 6`" in refused.err
+    rebuilt = json.loads(cli("profile", "rebuild", "--text-length", "6", *args[:2], "--json").out)
+    assert rebuilt["before"] != rebuilt["after"]
+    fresh = json.loads(cli("learn", str(path), *args, "--json", "--text-length", "6", "--profile", "fresh").out)
+    for name, weight in fresh["weights"].items():
+        assert rebuilt["after"][name] == pytest.approx(weight["weight"], abs=1e-12)
+    again = json.loads(cli("learn", str(path), *args, "--json").out)  # by what the profile has
+    assert again["new"] == again["computed"] == 0
+    assert cli("learn", str(path), *args, "--preset", "paper").code == 3  # 500
+
+
 # -- stopped and gone on with
 
 
@@ -371,6 +388,9 @@ def test_library_learns_in_order_and_stops_when_told(scorer: Scorer, tmp_path: P
     assert len(list(learn(scorer, numbers, pairs))) == numbers.n == 4
     assert [scored.computed for scored in learn(scorer, profile, pairs)] == [False, False, True, True]
     assert [choice.pair for choice in profile.choices()] == pairs
+    short = Profile.open(tmp_path / "s.json", slm=SLM("x", "0" * 16), attributes=scorer.attributes, text_length=5)
+    with pytest.raises(UsageError, match=r"scores up to 500 tokens .* scored by up to 5: make the scorer"):
+        next(learn(scorer, short, pairs))
     unsure = PreferencePair(pairs[0].messages, "x", "y", tie=True)
     assert [scored.scores for scored in score_pairs(scorer, [unsure])] == [None]
 
