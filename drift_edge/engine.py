@@ -11,8 +11,7 @@ import codecs
 import platform
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -181,8 +180,6 @@ class Drift:
             self._free()
 
     def _free(self) -> None:
-        if self._closed:
-            return
         self._closed = True
         if self._steering is not None:
             self._steering.close()
@@ -195,19 +192,29 @@ class Drift:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        me = threading.get_ident()
-        if self._owner == me:
+    # Whoever uses the models writes
+    #
+    #     self._check_owner()
+    #     with self._lock:
+    #         try:
+    #             self._own()
+    #             ...
+    #         finally:
+    #             self._owner = None
+    #
+    # and not a context manager of ours. Python handles signals where a function begins or resumes, where a call of C
+    # has returned, and where a loop jumps back. The lock's own `__enter__` and `__exit__` are C, and `try` and the
+    # assignment to `_owner` are none of these places, so Ctrl-C finds either nothing taken or a handler that gives it
+    # back. `__enter__` and `__exit__` written in Python begin, and so can be interrupted, with the lock held.
+
+    def _check_owner(self) -> None:
+        if self._owner == threading.get_ident():
             raise DriftError("this thread has another answer of this engine under way: finish or close it first")
-        with self._lock:
-            if self._closed:
-                raise ClosedError("the engine has been closed")
-            self._owner = me
-            try:
-                yield
-            finally:
-                self._owner = None
+
+    def _own(self) -> None:
+        if self._closed:
+            raise ClosedError("the engine has been closed")
+        self._owner = threading.get_ident()
 
     # -- chatting
 
@@ -229,7 +236,7 @@ class Drift:
         measure: bool = False,
         speculate: Speculate = "off",
         draft: Draft = "auto",
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Answer a conversation, as a stream of events: notices, tokens, and one `Finish` at the end.
 
         Nothing is computed until the first event is asked for, but arguments are checked at once.
@@ -326,9 +333,12 @@ class Drift:
             speculate=speculate,
             draft=draft,
         )
-        for event in events:
-            if isinstance(event, Finish):
-                return event.answer
+        try:
+            for event in events:
+                if isinstance(event, Finish):
+                    return event.answer
+        finally:  # `contextlib.closing` would begin a function first, where an interrupt can come
+            events.close()
         raise DecodeError("the answer ended without its last event")
 
     def _chat(
@@ -339,67 +349,83 @@ class Drift:
         stop: tuple[str, ...],
         cancel: CancelToken,
         measure: bool,
-    ) -> Iterator[Event]:
-        with self._exclusive():
-            start = time.perf_counter()
-            llm = self._llm
-            noise = noise_seed(request.seed, _turn(messages), attempt)
-            plan = self._plan(request)
-            prompts = self._prompts(messages, request, drafts=plan is not None)
-            yield from self._notices(prompts, request)
-            old = self._steering.context if self._steering else None
-            slm = self._prepare_steering(prompts)
-            if slm is not None and old is not None and 1 < old.n_seq < slm.context.n_seq:
-                yield Notice(
-                    "context-rebuilt",
-                    f"the sLM's context was rebuilt with room for {len(prompts.attributes)} attributes",
-                )
-            before = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
-            out, steps = Generation(), None
-            first = last = start
+    ) -> Generator[Event, None, None]:
+        self._check_owner()
+        with self._lock:
             try:
-                self._prefill(prompts, slm, cancel)
-                steps, draws, most = self._steps(request, prompts, slm, plan, noise)
-                if self.pair.llm.chat_template.source == PLAIN:  # it has no end token, but a name to stop at
-                    stop = (*stop, PLAIN_STOP)
-                for token in self._decoder.generate(
-                    steps,
-                    request.p_over_beta,
-                    draws,
-                    max_tokens=most,
-                    stop=stop,
-                    cancel=cancel,
-                    measure=measure,
-                    into=out,
-                ):
-                    last = time.perf_counter()
-                    if len(out.tokens) == 1:
-                        first = last
-                    yield token
-            except Aborted:  # during prefill
-                out.reason = "cancelled"
+                self._own()
+                yield from self._answer(messages, request, attempt, stop, cancel, measure)
             finally:
-                self._clear_abort()
-            text = out.text + out.held
-            if out.stopped_by is None:
-                self._answers.remember(text, out.tokens)
-            n = len(out.tokens)
-            after = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
-            llm_new, llm_decodes, slm_new, slm_decodes = (b - a for a, b in zip(before, after, strict=True))
-            timings = Timings(
-                load_s=self.load_s,
-                prompt_tokens=len(prompts.llm),
-                prefilled_tokens=llm_new + slm_new,
-                ttft_s=first - start,
-                generated_tokens=n,
-                tokens_per_second=(n - 1) / (last - first) if n > 1 and last > first else 0.0,
-                llm_decodes=llm_decodes,
-                slm_decodes=slm_decodes,
+                self._owner = None
+
+    def _answer(
+        self,
+        messages: list[dict[str, str]],
+        request: _Request,
+        attempt: int,
+        stop: tuple[str, ...],
+        cancel: CancelToken,
+        measure: bool,
+    ) -> Iterator[Event]:
+        start = time.perf_counter()
+        llm = self._llm
+        noise = noise_seed(request.seed, _turn(messages), attempt)
+        plan = self._plan(request)
+        prompts = self._prompts(messages, request, drafts=plan is not None)
+        yield from self._notices(prompts, request)
+        old = self._steering.context if self._steering else None
+        slm = self._prepare_steering(prompts)
+        if slm is not None and old is not None and 1 < old.n_seq < slm.context.n_seq:
+            yield Notice(
+                "context-rebuilt",
+                f"the sLM's context was rebuilt with room for {len(prompts.attributes)} attributes",
             )
-            speculated = _speculated(request, steps)
-            if self._known_costs is not None:
-                self._known_costs.save()
-            yield Finish(out.held, request.answer(self.pair, text, out, measure, timings, speculated))
+        before = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
+        out, steps = Generation(), None
+        first = last = start
+        try:
+            self._prefill(prompts, slm, cancel)
+            steps, draws, most = self._steps(request, prompts, slm, plan, noise)
+            if self.pair.llm.chat_template.source == PLAIN:  # it has no end token, but a name to stop at
+                stop = (*stop, PLAIN_STOP)
+            for token in self._decoder.generate(
+                steps,
+                request.p_over_beta,
+                draws,
+                max_tokens=most,
+                stop=stop,
+                cancel=cancel,
+                measure=measure,
+                into=out,
+            ):
+                last = time.perf_counter()
+                if len(out.tokens) == 1:
+                    first = last
+                yield token
+        except Aborted:  # during prefill
+            out.reason = "cancelled"
+        finally:
+            self._clear_abort()
+        text = out.text + out.held
+        if out.stopped_by is None:
+            self._answers.remember(text, out.tokens)
+        n = len(out.tokens)
+        after = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
+        llm_new, llm_decodes, slm_new, slm_decodes = (b - a for a, b in zip(before, after, strict=True))
+        timings = Timings(
+            load_s=self.load_s,
+            prompt_tokens=len(prompts.llm),
+            prefilled_tokens=llm_new + slm_new,
+            ttft_s=first - start,
+            generated_tokens=n,
+            tokens_per_second=(n - 1) / (last - first) if n > 1 and last > first else 0.0,
+            llm_decodes=llm_decodes,
+            slm_decodes=slm_decodes,
+        )
+        speculated = _speculated(request, steps)
+        if self._known_costs is not None:
+            self._known_costs.save()
+        yield Finish(out.held, request.answer(self.pair, text, out, measure, timings, speculated))
 
     def _steps(
         self, request: _Request, prompts: Prompts, slm: Steering | None, plan: Plan | None, seed: int
@@ -584,22 +610,27 @@ class Drift:
                 raise UsageError(f"continuation: expected ids from 0 to {self.pair.n_vocab - 1:,}, got {token!r}")
         p = select_active(check_weights(weights or {}, self.attributes), active) if steer != "off" else {}
         request = _Request(p, check_beta(beta), steer, SamplerSettings(), 0, len(continuation) + 1, "error")
-        with self._exclusive():
-            prompts = self._prompts(checked, request)
-            steering = self._prepare_steering(prompts)
-            self._prefill(prompts, steering, CancelToken())
-            self._clear_abort()
-            steps = InStep(self._llm, steering, self.pair.n_vocab)
-            rows = np.empty((len(continuation) + 1, self.pair.n_vocab))
-            for i in range(len(rows)):
-                rows[i] = self._decoder.fused(steps.rows(), request.p_over_beta)
-                if i < len(continuation):
-                    steps.append(continuation[i])
-            if np.isnan(rows).any():
-                raise DecodeError("the model's logits cannot be used: there is NaN among them")
-            rows -= rows.max(axis=1, keepdims=True)
-            rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
-            return rows
+        self._check_owner()
+        with self._lock:
+            try:
+                self._own()
+                prompts = self._prompts(checked, request)
+                steering = self._prepare_steering(prompts)
+                self._prefill(prompts, steering, CancelToken())
+                self._clear_abort()
+                steps = InStep(self._llm, steering, self.pair.n_vocab)
+                rows = np.empty((len(continuation) + 1, self.pair.n_vocab))
+                for i in range(len(rows)):
+                    rows[i] = self._decoder.fused(steps.rows(), request.p_over_beta)
+                    if i < len(continuation):
+                        steps.append(continuation[i])
+                if np.isnan(rows).any():
+                    raise DecodeError("the model's logits cannot be used: there is NaN among them")
+                rows -= rows.max(axis=1, keepdims=True)
+                rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
+                return rows
+            finally:
+                self._owner = None
 
     def explain(
         self, messages: Sequence[Mapping[str, str]], answer: Answer, cancel: CancelToken | None = None
@@ -630,25 +661,30 @@ class Drift:
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         texts, gains = [], np.zeros(len(tokens))
         shares, pushes = (np.zeros((len(tokens), len(weights))) for _ in range(2))
-        with self._exclusive():
-            prompts = self._prompts(checked, request)
-            steering = self._prepare_steering(prompts)
-            if steering is None:
-                raise UsageError("the answer has no weights to explain")
-            steps = InStep(self._llm, steering, self.pair.n_vocab)
+        self._check_owner()
+        with self._lock:
             try:
-                self._prefill(prompts, steering, cancel)
-                for t, token in enumerate(tokens):
-                    if t:
-                        steps.append(tokens[t - 1])
-                    h_llm, H = steps.rows()[0], steering.logits()[:, : self.pair.n_vocab]
-                    h = self._decoder.fused((h_llm, H), request.p_over_beta)
-                    shares[t], pushes[t], gains[t] = token_shares(token, h_llm, h, H, request.p_over_beta)
-                    texts.append(decode(self.pair.llm.piece(token)))
-            except Aborted:
-                shares, pushes, gains = (array[: len(texts)] for array in (shares, pushes, gains))
+                self._own()
+                prompts = self._prompts(checked, request)
+                steering = self._prepare_steering(prompts)
+                if steering is None:
+                    raise UsageError("the answer has no weights to explain")
+                steps = InStep(self._llm, steering, self.pair.n_vocab)
+                try:
+                    self._prefill(prompts, steering, cancel)
+                    for t, token in enumerate(tokens):
+                        if t:
+                            steps.append(tokens[t - 1])
+                        h_llm, H = steps.rows()[0], steering.logits()[:, : self.pair.n_vocab]
+                        h = self._decoder.fused((h_llm, H), request.p_over_beta)
+                        shares[t], pushes[t], gains[t] = token_shares(token, h_llm, h, H, request.p_over_beta)
+                        texts.append(decode(self.pair.llm.piece(token)))
+                except Aborted:
+                    shares, pushes, gains = (array[: len(texts)] for array in (shares, pushes, gains))
+                finally:
+                    self._clear_abort()
             finally:
-                self._clear_abort()
+                self._owner = None
         return Explanation(tuple(texts), tuple(weights), shares, pushes, gains)
 
 

@@ -71,9 +71,9 @@ class Steering:
         if k < self.context.n_seq:
             return False
         larger = self.settings.make(self.model, k + 1, _BATCH_ROWS)  # first, so that a failure leaves the smaller one
-        self.context.close()
-        self.context = larger
         self._slots.clear()
+        smaller, self.context = self.context, larger  # before closing, where an interrupt may come
+        smaller.close()
         return True
 
     def prefill(self, base: Sequence[int], attributes: Mapping[str, Sequence[int]], abort: AbortFlag | None) -> None:

@@ -1,15 +1,17 @@
-"""Decodes on a thread of the context's own, and Ctrl-C raised between any two steps: nothing is lost or left over."""
+"""Decodes on a thread of the context's own, and Ctrl-C wherever Python handles it: nothing is lost or left over."""
 
 from __future__ import annotations
 
+import _thread
+import dis
 import functools
 import os
 import random
 import signal
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,9 +24,9 @@ from numpy.typing import NDArray
 from drift_edge import Drift, engine
 from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.kernel import AbortFlag
-from drift_edge.llama import context as context_module
 from drift_edge.llama.context import Aborted, Context
 from drift_edge.llama.model import Model
+from drift_edge.steering import ContextSettings, Steering
 from tests import tiny
 from tests.conftest import ASK
 
@@ -141,28 +143,51 @@ def test_decodes_of_both_models_at_once_change_no_token(
 # -- interrupts
 
 
-def interrupted_at(step: int, call: Callable[[], object]) -> bool:
-    """Run `call`, with Ctrl-C before the given line of `Context`'s that this thread comes to; False if it ended."""
+CHECKS = ("RESUME", "CALL", "PRECALL", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")  # instructions that handle signals
+OPCODES = {op for op, name in enumerate(dis.opname) if name.startswith(CHECKS)}
+# Looking a key up runs `interrupt_main` from C: the signal is then pending, and no instruction has handled it yet.
+PENDING: defaultdict[int, None] = defaultdict(_thread.interrupt_main)
+
+
+def interrupted_at(step: int, call: Callable[[], object], rooms: tuple[str, ...]) -> tuple[bool, BaseException | None]:
+    """Run `call`, with a signal pending at the given place where Python looks for one, in files that end in `rooms`.
+
+    Returns:
+        Whether there are so many places, and what the signal's handler raised through `call`.
+    """
     left = step
 
     def trace(frame: FrameType, event: str, _arg: object) -> Callable[..., Any] | None:
         nonlocal left
-        if frame.f_code.co_filename != context_module.__file__:
+        if left < 0 or not frame.f_code.co_filename.endswith(rooms):
             return None
-        left -= event == "line"
-        if left < 0:
-            raise KeyboardInterrupt
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_code.co_code[frame.f_lasti] in OPCODES:
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                PENDING.clear()
+                PENDING[0]
+                return None
         return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
+    before, raised = sys.gettrace(), None
     try:
+        sys.settrace(trace)
         call()
-    except KeyboardInterrupt:
-        return True
+    except KeyboardInterrupt as interrupt:
+        raised = interrupt
     finally:
         sys.settrace(before)
-    return False
+    return left < 0, raised
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises, where the tests were started in the background too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 CALLS: dict[str, Callable[[Context], object]] = {
@@ -174,30 +199,91 @@ CALLS: dict[str, Callable[[Context], object]] = {
 }
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("queued", [False, True])
 @pytest.mark.parametrize("name", CALLS)
-def test_interrupted_at_any_line(name: str, queued: bool, context: Context) -> None:
+def test_a_context_interrupted_anywhere(name: str, queued: bool, context: Context) -> None:
     for step in range(1000):
         context.queued = queued
         context.prefill({0: [1, 2], 1: [4]})
         context.extend([3], [0])
-        ended = not interrupted_at(step, lambda: CALLS[name](context))
+        reached, raised = interrupted_at(step, lambda: CALLS[name](context), ("context.py", "worker.py"))
+        assert reached == (raised is not None)
         held = [list(tokens) for tokens in context.tokens]
         assert held[0][:1] == [1]
         assert held[1][:1] == [4]
         check_rows(context, held)
-        if ended:
+        if not reached:
             break
     assert step > 2
 
 
-def test_interrupted_while_waiting_for_a_queued_decode(context: Context) -> None:
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signal to a thread that waits")
+@pytest.mark.usefixtures("ctrl_c")
+def test_interrupted_while_waiting_for_a_queued_decode(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode, handled = lib.llama_decode, threading.Event()
+
+    def once(*_: object) -> None:
+        if not handled.is_set():
+            handled.set()
+            raise KeyboardInterrupt
+
+    def interrupting(*arguments: object) -> Any:
+        while not handled.wait(0.05):  # a signal just before the wait begins does not end it: another one does
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return decode(*arguments)
+
+    signal.signal(signal.SIGINT, once)
+    monkeypatch.setattr(lib, "llama_decode", interrupting)
     context.extend([7], [0])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Future, "exception", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            context.logits()
+    with pytest.raises(KeyboardInterrupt):
+        context.logits()
+    monkeypatch.undo()
     check_rows(context, [[1, 2, 3, 7], [4]])
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize(
+    "rooms",
+    [
+        pytest.param(("engine.py", "steering.py", "worker.py"), id="engine"),
+        pytest.param(("",), id="everything", marks=pytest.mark.long),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that falls into a callback
+@pytest.mark.parametrize("cores", [1, 2])
+def test_an_answer_interrupted_anywhere(
+    cores: int, rooms: tuple[str, ...], bpe_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "physical_cores", lambda: cores)
+    with Drift.load(*bpe_files, threads=1) as drift:
+
+        def answer() -> tuple[int, ...]:
+            return drift.complete(ASK, weights={"concise": 1}, seed=0, max_tokens=2).tokens
+
+        expected = answer()
+        for step in range(100_000):
+            reached, raised = interrupted_at(step, answer, rooms)
+            assert answer() == expected, f"after {raised!r}"  # while the traceback keeps every frame
+            if not reached:
+                break
+        assert step > 100
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that falls into a callback
+def test_more_room_for_attributes_interrupted_anywhere(model: Model) -> None:
+    prompts = {"a": [2], "b": [3]}
+    for step in range(1000):
+        steering = Steering(model, ContextSettings(64), 1)
+        reached, _ = interrupted_at(step, functools.partial(steering.fit, 2), ("steering.py", "context.py"))
+        steering.fit(2)
+        steering.prefill([1], prompts, None)
+        assert steering.logits().shape[0] == 3
+        steering.close()
+        if not reached:
+            break
+    assert step > 5
 
 
 def _interrupt(*_: object) -> None:
@@ -207,7 +293,7 @@ def _interrupt(*_: object) -> None:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that raise signals")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that falls into a callback
 @pytest.mark.parametrize("cores", [1, 2])
-def test_interrupted_at_random_moments(
+def test_an_answer_interrupted_at_random_moments(
     cores: int, bpe_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = int(os.environ.get("SEED", random.randrange(1 << 30)))

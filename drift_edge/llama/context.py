@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as lib
@@ -23,6 +22,7 @@ from drift_edge.errors import ClosedError, ContextOverflowError, DecodeError, Mo
 from drift_edge.kernel import AbortFlag
 from drift_edge.llama.library import default_threads
 from drift_edge.llama.model import Model
+from drift_edge.llama.worker import Worker
 
 Logits = NDArray[np.float32]
 Part = tuple[int, Sequence[int]]  # a sequence, and tokens for it
@@ -128,9 +128,7 @@ class Context:
                 "--ctx-size, fewer attributes (--active) or --cache-type q8_0"
             )
         self.queued = False
-        self._worker: ThreadPoolExecutor | None = None
-        self._handed_over = False
-        self._pending: Future[Any] | None = None
+        self._worker: Worker | None = None
         self._failure: BaseException | None = None  # of what was handed over
         self._counters = Counters()
         self._tokens: list[list[int]] = [[] for _ in range(n_seq)]
@@ -182,10 +180,9 @@ class Context:
 
     def close(self) -> None:
         """Free the caches and buffers; views of logits are dead after this."""
-        self._wait()
         self.queued = False
         if self._worker is not None:
-            self._worker.shutdown()
+            self._worker.close()
         handle, self._handle = self._handle, None
         if handle:
             lib.llama_free(handle)
@@ -202,19 +199,18 @@ class Context:
     def set_abort(self, flag: AbortFlag | None) -> None:
         """Watch `flag` during decoding. The callback is a C function of the kernel's: no Python runs in it."""
         self._wait()
-        if flag is None:
-            lib.llama_set_abort_callback(self.handle, lib.ggml_abort_callback(0), None)
-        else:
-            lib.llama_set_abort_callback(self.handle, lib.ggml_abort_callback(flag.callback), flag.data)
-        self._abort = flag  # keeps the C data alive while llama.cpp holds its address
+        handle, callback = self.handle, lib.ggml_abort_callback(0 if flag is None else flag.callback)
+        data = None if flag is None else flag.data
+        # Each flag is alive while llama.cpp holds its address: no interrupt comes between these two statements.
+        before, self._abort = self._abort, flag
+        lib.llama_set_abort_callback(handle, callback, data)
+        del before
 
     # -- what is under way
 
     def _wait(self) -> None:
-        if self._handed_over and self._worker is not None:
-            # An interrupt can lose what `submit` returned; the one worker takes calls in order, so a later one will do.
-            self._failure = (self._pending or self._worker.submit(bool)).exception()
-            self._pending, self._handed_over = None, False
+        if self._worker is not None:
+            self._worker.wait()
 
     def _settle(self) -> None:
         """Wait for what was handed over, and mend what an interrupted call has left."""
@@ -332,13 +328,18 @@ class Context:
             self._append(parts)
             return
         if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, "llama_decode")
-        self._handed_over = True  # first: an interrupt may come between any two steps
-        self._pending = self._worker.submit(self._append, parts)
+            self._worker = Worker()
+        self._worker.hand_over(partial(self._append_queued, parts))
 
     def _append(self, parts: Sequence[Part]) -> None:
         self._decode(parts, [1] * len(parts))
         self._counters.decodes += 1
+
+    def _append_queued(self, parts: Sequence[Part]) -> None:
+        try:
+            self._append(parts)
+        except BaseException as failure:  # told when something is asked
+            self._failure = failure
 
     def feed(self, parts: Sequence[Part], outputs: Sequence[int] | None = None) -> None:
         """Append several tokens to each of several sequences, in one `llama_decode`.
