@@ -8,7 +8,7 @@ import typer
 
 from drift_edge import __version__
 
-from . import attributes, chat, doctor, learn, models, profile
+from . import attributes, chat, doctor, learn, models, profile, serve
 from .errors import GuardedGroup
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def drift_edge(
 app.command("chat")(chat.chat)
 app.command("doctor")(doctor.doctor)
 app.command("learn")(learn.learn)
+app.command("serve")(serve.serve)
 app.add_typer(profile.app, name="profile")
 app.add_typer(models.app, name="models")
 app.add_typer(attributes.app, name="attributes")

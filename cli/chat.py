@@ -17,6 +17,7 @@ from drift_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from drift_edge.attributes import Attributes
+    from drift_edge.engine import Drift
     from drift_edge.profile import Profile
 
     from .config import Found, Raw, Settings
@@ -299,7 +300,7 @@ def ask_once(dialogue: Dialogue, question: str, as_json: bool) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def load_engine(settings: Settings, pool: Attributes) -> Engine:
+def load_engine(settings: Settings, pool: Attributes) -> Drift:
     """The engine with the pair that `settings` name.
 
     Raises:

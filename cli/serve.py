@@ -1,0 +1,217 @@
+"""`drift-edge serve`: the engine behind OpenAI's API, and a page to talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drift_edge.errors import DriftError, UsageError
+
+from .chat import BUILTIN, FlashAttn, Steer
+
+if TYPE_CHECKING:
+    from drift_edge.engine import Drift
+    from drift_edge.server import Access, Defaults
+
+    from .config import Raw, Settings
+    from .render import Screen
+
+PORT = 8765
+_SHUTDOWN = 2  # seconds for replies under way, once their answers have been stopped
+
+
+def serve(
+    pair: Annotated[str | None, typer.Argument(metavar="PAIR", help="A pair of models; 'nano' is built in.")] = None,
+    host: Annotated[str, typer.Option(help="Address; any but this machine's own needs a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = PORT,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="DRIFT_EDGE_API_KEY", help="What clients must send as their key.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name of this server, as clients ask for it; may be repeated.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Another site whose pages may ask, http://localhost:3000; may be repeated.")
+    ] = None,
+    waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; more get 503.")] = 32,
+    llm: Annotated[Path | None, typer.Option(help="GGUF file of the LLM.")] = None,
+    slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM, of the same family.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="What steers and learns.  [default: default]")
+    ] = None,
+    no_profile: Annotated[
+        bool, typer.Option("--no-profile", help="No profile steers, unless a request names one.")
+    ] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="A=0.8,B=-0.3|@FILE.json", help="Weights p of the attributes, instead of the profile's."),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Strength; smaller steers more.  [default: the profile's, or 0.5]")
+    ] = None,
+    active: Annotated[
+        int | None, typer.Option(help="Most attributes that take part at once.  [default: the profile's, or 7]")
+    ] = None,
+    steer: Annotated[
+        Steer | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, or not at all.")
+    ] = None,
+    attributes: Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt of conversations that have none.")] = None,
+    ctx_size: Annotated[int | None, typer.Option(help="Tokens of context.  [default: 4096 at most]")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
+    gpu_layers: Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: all]")] = None,
+    slm_gpu_layers: Annotated[int | None, typer.Option(help="The same for the small LM.")] = None,
+    cache_type: Annotated[str | None, typer.Option(help="Type of the KV cache: f16, f32, q8_0 ...")] = None,
+    flash_attn: Annotated[FlashAttn | None, typer.Option(help="Flash attention.  [default: auto]")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Requests and llama.cpp's log on stderr.")] = False,
+) -> None:
+    """Serve OpenAI's chat API and a page, steered by the profile and teaching it.
+
+    Only this machine can reach it, unless --host says otherwise. All other settings of `drift-edge chat`, such as
+    top-p, count too where config.toml or the environment (DRIFT_EDGE_TOP_P=0.9) has them.
+    """
+    flags: dict[str, object] = {
+        "llm": llm,
+        "slm": slm,
+        "profile": profile,
+        "weights": weights,
+        "beta": beta,
+        "active": active,
+        "steer": steer and steer.value,
+        "attributes": attributes,
+        "max-tokens": max_tokens,
+        "system": system,
+        "ctx-size": ctx_size,
+        "threads": threads,
+        "gpu-layers": gpu_layers,
+        "slm-gpu-layers": slm_gpu_layers,
+        "cache-type": cache_type,
+        "flash-attn": flash_attn and flash_attn.value,
+    }
+    given: Raw = {
+        name: (str(value) if isinstance(value, Path) else value, f"--{name}")
+        for name, value in flags.items()
+        if value is not None
+    }
+    if no_profile:
+        if profile is not None:
+            raise UsageError("--profile and --no-profile exclude each other")
+        given = {**given, "profile": (None, "--no-profile")}
+    try:
+        from drift_edge.server import Access
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is missing: pip install 'drift-edge[server]' brings what serving needs"
+        ) from None
+    access = Access(host=host, api_key=api_key, names=tuple(allow_host or ()), origins=tuple(allow_origin or ()))
+    run(pair, given, access, port, waiting=waiting, verbose=verbose)
+
+
+def run(pair: str | None, flags: Raw, access: Access, port: int, *, waiting: int, verbose: bool) -> None:
+    """The command itself; returns when the server is stopped.
+
+    Args:
+        pair: the positional argument.
+        flags: settings given as flags.
+        access: who may ask, and the address.
+        port: 0 takes a free one.
+        waiting: how many requests may wait.
+        verbose: show requests and llama.cpp's log.
+
+    Raises:
+        DriftError: the port is taken, or a setting, model or profile cannot be used.
+    """
+    from drift_edge.storage import folders
+
+    from .chat import load_engine, open_profile, with_pair
+    from .config import check_pair, read_config, read_environment, resolve
+    from .render import Screen, show_log
+
+    settings, found = resolve(read_config(folders().config_file), read_environment(), with_pair(pair, flags))
+    check_pair(settings)
+    show_log(verbose)
+    screen = Screen(settings.color)
+    profile, pool = open_profile(settings, found, wanted=True)
+    listener = _listen(access.host, port)
+    with listener:
+        if settings.llm is not None:
+            screen.say(f"loading {settings.llm.name} and {settings.slm and settings.slm.name} ...", "dim")
+        engine = load_engine(settings, pool)
+        try:
+            if profile is not None:  # of another sLM it would fail every request
+                type(profile).open(profile.path, slm=engine.slm, attributes=engine.attributes)
+        except BaseException:
+            engine.close()
+            raise
+        try:
+            model = BUILTIN if settings.llm is None else None
+            asyncio.run(_serve(engine, _defaults(settings), access, listener, waiting, model, screen, verbose))
+        except KeyboardInterrupt:  # the way to stop it
+            screen.say("stopped", "dim")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at the address.
+
+    Raises:
+        DriftError: it is taken, or not this machine's.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DriftError(f"cannot listen at {host} port {port}: {why}; --port 0 takes a free one") from error
+
+
+def _defaults(settings: Settings) -> Defaults:
+    from drift_edge.server import Defaults
+
+    return Defaults(
+        profile=settings.profile,
+        weights=settings.weights,
+        beta=settings.beta,
+        active=settings.active,
+        steer=settings.steer,
+        speculate=settings.speculate,
+        draft=settings.draft,
+        sampler=settings.sampler(),
+        seed=settings.seed,
+        max_tokens=settings.max_tokens,
+        stop=settings.stop,
+        system=settings.system,
+    )
+
+
+async def _serve(
+    engine: Drift,
+    defaults: Defaults,
+    access: Access,
+    listener: socket.socket,
+    waiting: int,
+    model: str | None,
+    screen: Screen,
+    verbose: bool,
+) -> None:
+    import uvicorn
+
+    from drift_edge.aio import AsyncDrift
+    from drift_edge.server import create_app
+
+    async with AsyncDrift(engine) as shared:
+        app = create_app(shared, defaults, access, waiting=waiting, model=model)
+        config = uvicorn.Config(
+            app,
+            log_level="info" if verbose else "warning",
+            server_header=False,
+            proxy_headers=False,  # anybody could send them
+            timeout_graceful_shutdown=_SHUTDOWN,
+        )
+        host = f"[{access.host}]" if ":" in access.host else access.host
+        screen.say(f"http://{host}:{listener.getsockname()[1]}  (OpenAI's API under /v1; Ctrl-C stops)")
+        await uvicorn.Server(config).serve(sockets=[listener])
