@@ -175,10 +175,9 @@ class Statistics:
         """
         data: dict[str, object] = {"names": list(self.names), "pairs": self.pairs, "ties": self.ties}
         data |= {"n": self.n, "n_squared": self.n_squared}
-        lower = np.tril_indices(len(self.names))
         for name in _SUMS:
             parts = {"high": self._high[name], "low": self._low[name]}
-            data[name] = {part: (x[lower] if x.ndim == 2 else x).tolist() for part, x in parts.items()}
+            data[name] = {part: _flat(x).tolist() for part, x in parts.items()}
         return data
 
     @classmethod
@@ -245,6 +244,13 @@ def check_rewards(W: npt.ArrayLike, L: npt.ArrayLike, K: int) -> tuple[FloatArra
     if len(checked[0]) != len(checked[1]):
         raise UsageError(f"rewards: expected as many rows in W as in L, got {len(checked[0])} and {len(checked[1])}")
     return checked[0], checked[1]
+
+
+def _flat(sums: FloatArray) -> FloatArray:
+    """A vector as it is; of a symmetric matrix what is on and below the diagonal, row by row."""
+    if sums.ndim == 1:
+        return sums
+    return np.concatenate([row[: i + 1] for i, row in enumerate(sums)])
 
 
 def _two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:

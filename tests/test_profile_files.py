@@ -26,8 +26,10 @@ from drift_edge.errors import (
     ProfileVersionError,
     UsageError,
 )
+from drift_edge.preferences import PreferencePair
 from drift_edge.profile import Profile
 from drift_edge.profile import file as profile_file
+from drift_edge.profile.journal import Journal
 from tests.choices import NANO, POOL, pair, scores
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
@@ -771,6 +773,31 @@ def test_what_is_known_does_not_go_by_the_file_alone(profile: Profile, path: Pat
     again = [(pair(i), scores([3, 0], [0, 4])) for i in range(1, 7)]
     assert profile.extend(again).ids == (pair(1).id,)
     assert Profile.open(path).n == 6
+
+
+def test_what_is_known_by_the_ends_of_lines_is_what_the_lines_say(profile: Profile, path: Path) -> None:
+    """Texts that look like the end of a line, lines that a person wrote otherwise, ties, and scores that came later."""
+    ends = ['"tie":true}}', '"n_rejected":7}}', '","scores":{"n_rejected":7}}\n', "\\", '"scored":"' + "0" * 16]
+    asked = ({"role": "user", "content": ends[1]},)
+    odd = [PreferencePair(asked, text, ends[1], source=ends[0]) for text in ends[:1] + ends[2:]]
+    profile.extend([(one, scores([1, 0], [0, 0])) for one in odd[:2]])
+    profile.extend([(odd[2], None), (odd[3], None), (pair(5, tie=True), None), (pair(6), None)])
+    profile.add(pair(6), scores([1, 1], [0, 0]))
+    profile.forget(pair(2).id)
+    journal = path.with_suffix(".jsonl")
+    start, first, *rest = journal.read_bytes().splitlines(keepends=True)
+    spaced = [json.dumps(json.loads(line)).encode() + b"\n" for line in (first, rest[2])]
+    journal.write_bytes(b"".join([start, spaced[0], *rest[:2], spaced[1], *rest[3:]]))
+    profile.add(pair(7))  # a line behind what the journal knew
+    expected = {pair(1).id: True, odd[0].id: True, odd[1].id: True, odd[2].id: False, odd[3].id: False}
+    expected |= {pair(5, tie=True).id: True, pair(6).id: True, pair(7).id: False}
+    assert profile._store.journal.known() == expected
+    fresh_one = Journal(journal)
+    assert fresh_one.known() == expected
+    assert fresh_one.known() == expected  # from where it stopped
+    damage(path, 4, lambda raw: raw.replace(b'"seq":', b'"seq":0'))
+    with pytest.raises(ProfileCorruptError, match=r"me.jsonl: line 4: not valid JSON"):
+        Journal(journal).known()
 
 
 def test_a_journal_that_somebody_erased(profile: Profile, path: Path) -> None:

@@ -173,7 +173,8 @@ def _start(state: State, *, reset: bool = False) -> Record:
 
 
 def _refuse_unknown(ids: Iterable[str], known: Iterable[object]) -> None:
-    if unknown := [name for name in ids if name not in set(known)]:
+    there = set(known)
+    if unknown := [name for name in ids if name not in there]:
         raise UsageError(f"there is no choice {unknown[0]!r} in the journal")
 
 

@@ -16,10 +16,11 @@ falls, so a profile that has stored the last one it counted knows what it lacks.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from drift_edge import storage
 from drift_edge.errors import PreferencesError, ProfileCorruptError, UsageError
@@ -30,6 +31,10 @@ KINDS = ("start", "choice", "scored", "forget")
 _VALUES = {"start": dict, "forget": list}  # what stands under them; else an id
 MAX_LINE = 16 << 20
 _BLOCK = 1 << 16
+#: The two ends of a choice's lines as `new_record` writes them; what is between need not be read to know which it is.
+_HEAD = re.compile(rb'\{"seq":([1-9][0-9]*),"time":"[^"\\]*","(?:choice|scored)":"([0-9a-f]{16})","(?:pair|scores)":\{')
+_TAIL = re.compile(rb'"(?:tie":(?P<tie>true|false)|n_rejected":[0-9]+)\}\}\n$')
+_LONGEST_TAIL = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._forget_known()
+
+    def _forget_known(self) -> None:
         self._known: dict[str, bool] = {}
-        self._line, self._end = b"", 0  # the last line that `_known` was made from, and where it ends
+        self._read_to = _Place()
 
     def last(self) -> tuple[int, int]:
         """`seq` of the last whole line, and the byte where it ends; (0, 0) without any.
@@ -136,46 +144,69 @@ class Journal:
         """
         return next(self.read(), None)
 
-    def read(self, start: int = 0) -> Iterator[Record]:
-        """All records from byte `start` on, without a torn end.
+    def read(self) -> Iterator[Record]:
+        """All records, without a torn end.
 
         Raises:
             OSError: it cannot be read.
             ProfileCorruptError: a line before the last is damaged; names it.
         """
+        return self._read(_Place())
+
+    def _read(self, place: _Place) -> Iterator[Record]:
         try:
-            file = self.path.open("rb")
+            file = self.path.open("rb", buffering=_BLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return
         with file:
-            file.seek(start)
-            after = f" after byte {start}" if start else ""
-            lines = iter(lambda: file.readline(MAX_LINE), b"")
-            yield from parse_lines(lines, lambda n: f"{self.path}: line {n}{after}", begins=not start)
+            file.seek(place.end)
+            yield from parse_lines(_lines_of(file), lambda n: f"{self.path}: line {place.lines + n}", after=place.seq)
 
     def known(self) -> Mapping[str, bool]:
         """The ids of all choices, and whether each needs no more scores. What was read before is not read again.
 
         Raises:
-            OSError, ProfileCorruptError: as `read`.
+            OSError, ProfileCorruptError: as `read`; but damage within a choice is found by `read` alone.
         """
         if not self._still_there():
-            self._known, self._line, self._end = {}, b"", 0
-        for record in self.read(self._end):
+            self._forget_known()
+        while True:
+            self._skim()
+            record = next(self._read(self._read_to), None)  # a line that is no choice, or not written by this module
+            if record is None:
+                return self._known
             if record.kind == "choice":
                 self._known[str(record.value)] = "scores" in record.data or record.tie
             elif record.kind == "scored":
                 self._known[str(record.value)] = True
-            self._line = record.raw + b"\n"
-            self._end += len(self._line)
-        return self._known
+            self._read_to = self._read_to.after(record.seq, record.raw + b"\n")
+
+    def _skim(self) -> None:
+        """Note the choices from `_read_to` on, up to a line that must be read whole; parsing every line would take
+        twenty times as long."""
+        last, seq, end, lines = self._read_to
+        try:
+            file = self.path.open("rb", buffering=_BLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with file:
+            file.seek(end)
+            for line in _lines_of(file):
+                head = _HEAD.match(line)
+                tail = _TAIL.search(line, max(0, len(line) - _LONGEST_TAIL))
+                if not head or not tail or int(head[1]) <= seq:
+                    break
+                self._known[head[2].decode()] = tail["tie"] != b"false"
+                last, seq, end, lines = line, int(head[1]), end + len(line), lines + 1
+        self._read_to = _Place(last, seq, end, lines)
 
     def _still_there(self) -> bool:
         """Whether the file still begins as it was read. Written anew, it has the last line elsewhere or not at all."""
+        line = self._read_to.line
         try:
             with self.path.open("rb") as file:
-                file.seek(self._end - len(self._line))
-                return file.read(len(self._line)) == self._line
+                file.seek(self._read_to.end - len(line))
+                return file.read(len(line)) == line
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -196,18 +227,34 @@ class Journal:
         storage.put(storage.stage(self.path, _lines(records)), self.path)
 
 
-def parse_lines(lines: Iterable[bytes], where: Callable[[int], str], *, begins: bool = True) -> Iterator[Record]:
+class _Place(NamedTuple):
+    """How far a journal was read: the last line, its `seq`, where it ends, and how many lines that were."""
+
+    line: bytes = b""
+    seq: int = 0
+    end: int = 0
+    lines: int = 0
+
+    def after(self, seq: int, line: bytes) -> _Place:
+        return _Place(line, seq, self.end + len(line), self.lines + 1)
+
+
+def _lines_of(file: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: file.readline(MAX_LINE), b"")
+
+
+def parse_lines(lines: Iterable[bytes], where: Callable[[int], str], *, after: int = 0) -> Iterator[Record]:
     """The records of lines; a damaged last one is left out.
 
     Args:
         lines: with their ends.
         where: the place of the line of that number, from 1 on.
-        begins: whether the first line must be the beginning of a journal.
+        after: `seq` of the line before them; 0 where they begin a journal.
 
     Raises:
         ProfileCorruptError: a line before the last is damaged; names it.
     """
-    bad, last = "", 0
+    bad, last = "", after
     for number, line in enumerate(lines, 1):
         if bad:
             raise ProfileCorruptError(
@@ -216,7 +263,7 @@ def parse_lines(lines: Iterable[bytes], where: Callable[[int], str], *, begins: 
         record = _parse(line, where(number))
         if isinstance(record, str):
             bad = record
-        elif begins and not last and record.kind != "start":
+        elif not last and record.kind != "start":
             bad = f"{record.where}: expected the journal's beginning, a 'start', found a {record.kind!r}"
         elif record.seq <= last:
             bad = f"{record.where}: at $.seq: expected more than {last}, got {record.seq}"
