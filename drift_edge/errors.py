@@ -14,6 +14,7 @@ DriftError                       exit code 1   the root
 │   ├── ProfileVersionError                3   written by a newer drift-edge
 │   ├── ProfileMismatchError               3   made with another sLM or other prompts
 │   └── ProfileBusyError                   1   another process keeps it locked
+├── HubError                               1   the hub of models cannot be reached, or refuses
 ├── ContextOverflowError                   1   the prompt does not fit the context
 ├── DecodeError                            1   llama.cpp failed while decoding
 ├── KernelUnavailableError                 1   the C kernel was asked for and cannot be loaded
@@ -90,6 +91,10 @@ class ProfileBusyError(ProfileError):
     """Another process kept the profile locked for longer than was waited."""
 
     exit_code = 1
+
+
+class HubError(DriftError):
+    """The hub of models cannot be reached, refuses, or sends what it should not."""
 
 
 class ContextOverflowError(DriftError):
