@@ -15,6 +15,8 @@ import typer
 
 from drift_edge.errors import UsageError
 
+from .which import MODEL
+
 if TYPE_CHECKING:
     from drift_edge.attributes import Attributes
     from drift_edge.engine import Drift
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from .learner import Learner
     from .render import Screen
 
-BUILTIN = "nano"
 _MAX_STDIN = 16 << 20
 
 
@@ -62,13 +63,15 @@ class Color(StrEnum):
 
 
 def chat(
-    pair: Annotated[str | None, typer.Argument(metavar="PAIR", help="A pair of models; 'nano' is built in.")] = None,
+    pair: Annotated[
+        str | None, typer.Argument(metavar="PAIR", help="'nano' (built in), or a pair of `models list`.")
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="Ask this and leave. What is piped in goes below it.")
     ] = None,
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
-    llm: Annotated[Path | None, typer.Option(help="GGUF file of the LLM.")] = None,
-    slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM, of the same family.")] = None,
+    llm: Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM: a GGUF file, or pulled.")] = None,
+    slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM, of the same family.")] = None,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", help="What was learned of you steers.  [default: default]")
     ] = None,
@@ -109,7 +112,7 @@ def chat(
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")] = None,
     ctx_size: Annotated[int | None, typer.Option(help="Tokens of context.  [default: 4096 at most]")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
-    gpu_layers: Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: all]")] = None,
+    gpu_layers: Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: what fits]")] = None,
     slm_gpu_layers: Annotated[int | None, typer.Option(help="The same for the small LM.")] = None,
     cache_type: Annotated[str | None, typer.Option(help="Type of the KV cache: f16, f32, q8_0 ...")] = None,
     flash_attn: Annotated[FlashAttn | None, typer.Option(help="Flash attention.  [default: auto]")] = None,
@@ -334,17 +337,26 @@ def with_pair(pair: str | None, flags: Raw) -> Raw:
 
     Raises:
         UsageError: the pair is unknown, or --llm or --slm says otherwise.
+        ModelFileError: the pair is known but was not pulled, or is damaged.
     """
     if pair is None:
         return flags
-    if pair != BUILTIN:
+    from ..models.catalogue import BUILTIN, is_pair
+
+    if pair != BUILTIN and not is_pair(pair):
         hint = f"; a question goes with -p: drift-edge chat -p {pair!r}" if " " in pair else ""
         raise UsageError(
-            f"unknown pair {pair!r}: '{BUILTIN}' is built in, other models are given by --llm FILE --slm FILE{hint}"
+            f"unknown pair {pair!r}: '{BUILTIN}' is built in, `drift-edge models list` shows those that can be pulled, "
+            f"other models are given by --llm and --slm{hint}"
         )
     if "llm" in flags or "slm" in flags:
-        raise UsageError(f"'{BUILTIN}' and --llm or --slm exclude each other")
-    return {**flags, "llm": (None, BUILTIN), "slm": (None, BUILTIN)}
+        raise UsageError(f"'{pair}' and --llm or --slm exclude each other")
+    if pair == BUILTIN:
+        return {**flags, "llm": (None, pair), "slm": (None, pair)}
+    from ..models.installed import cached_pair
+
+    llm, slm = cached_pair(pair)
+    return {**flags, "llm": (str(llm), pair), "slm": (str(slm), pair)}
 
 
 def read_question(prompt: str | None) -> str:

@@ -31,7 +31,7 @@ class Settings:
     """All settings of a chat; the defaults are the program's.
 
     Attributes:
-        llm, slm: GGUF files; None is the built-in pair.
+        llm, slm: GGUF files, or models of the hub that were pulled (`user/repo:quant`); None is the built-in pair.
         attributes: TOML file of a custom pool; None is the 41 of Table 5.
         ctx_size, threads, gpu_layers, slm_gpu_layers: as `Drift.load`; None lets the engine choose.
         profile: name or path of the profile; None is none.
@@ -177,10 +177,18 @@ def read_config(path: Path) -> Raw:
     for key, value in data.items():
         if key not in NAMES:
             raise UsageError(f"{path}: unknown key {key!r}; {closest(key, NAMES)}")
-        if isinstance(value, str) and (key in _FILES or (key == "profile" and not _is_name(value))):
+        if isinstance(value, str) and _is_path(key, value):
             value = str(path.parent / Path(value).expanduser())
         found[key] = value, f"{path}: {key}"
     return found
+
+
+def _is_path(key: str, value: str) -> bool:
+    from ..models.hub.reference import is_reference
+
+    if key == "profile":
+        return not _is_name(value)
+    return key in _FILES and (key == "attributes" or not is_reference(value))
 
 
 def read_saved(saved: Mapping[str, object], where: str, names: Iterable[str] = SAVED) -> Raw:
@@ -261,11 +269,28 @@ def _checked(name: str, value: object, pool: Attributes | None) -> object:
     if name == "stop":
         texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else (value,)
         return tuple(_text(text) for text in texts)
+    if name in ("llm", "slm") and (file := pulled(_text(value))):
+        return file
     if name in _FILES:
         return Path(_text(value)).expanduser()
     if name == "profile" and not _is_name(_text(value)):
         return str(Path(_text(value)).expanduser().absolute())
     return _text(value)
+
+
+def pulled(model: str) -> Path | None:
+    """The file of a model that is named as on the hub; None for a path.
+
+    Raises:
+        ModelFileError: it was not pulled, or is damaged.
+    """
+    from ..models.hub.reference import Reference, is_reference
+
+    if not is_reference(model) or Path(model).is_file():
+        return None
+    from ..models.installed import cached
+
+    return cached(Reference.parse(model))
 
 
 def _is_name(profile: str) -> bool:

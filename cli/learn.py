@@ -13,6 +13,8 @@ import typer
 
 from drift_edge.errors import PreferencesError, UsageError
 
+from .which import MODEL
+
 if TYPE_CHECKING:
     from drift_edge.preferences import PairFile, PreferencePair
     from drift_edge.profile import Profile
@@ -99,8 +101,8 @@ def learn(
     text_length: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: the profile's, 500]")
     ] = None,
-    llm: Annotated[Path | None, typer.Option(help="GGUF file of the LLM; only --ask uses it.")] = None,
-    slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM, which scores.")] = None,
+    llm: Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM; only --ask uses it.")] = None,
+    slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM, which scores.")] = None,
     attributes: Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")] = None,
     ctx_size: Annotated[int | None, typer.Option(help="Most tokens of a prompt with its response.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,

@@ -1,4 +1,4 @@
-"""`drift-edge models list|info|check`: the model files on this machine."""
+"""`drift-edge models`: the model files on this machine, and those that could be."""
 
 from __future__ import annotations
 
@@ -9,23 +9,35 @@ import typer
 
 from drift_edge.errors import ModelError, ModelFileError, UsageError
 
+from . import pull
+from .which import MODEL, AsJson
+
 if TYPE_CHECKING:
     from drift_edge.llama.chat import ChatFormat
     from drift_edge.llama.model import Model
 
-app = typer.Typer(no_args_is_help=True, help="Model files on this machine.")
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+app = typer.Typer(no_args_is_help=True, help="Models: here, and on the hub.")
+
+
+app.command("pull")(pull.pull)
+app.command("rm")(pull.remove)
+app.command("verify")(pull.verify)
 
 
 @app.command("list")
 def show_all(
-    folder: Annotated[Path | None, typer.Argument(help="Where to look; else the data folder's models/.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Show the GGUF files under this folder alone.")] = None,
+    ctx_size: Annotated[int, typer.Option(min=16, help="Tokens of context to count memory for.")] = 4_096,
     as_json: AsJson = False,
 ) -> None:
-    """List the built-in pair and the GGUF files under a folder."""
+    """List the models that are here, then the pairs that can be pulled and fit this machine, best first."""
     from drift_edge.storage import folders
 
     from ..models import builtin_pair
+    from ..models.hub.settings import HubSettings
+    from ..models.installed import pulled_pairs
+    from .catalogue import budget, rows_of_catalogue, show_catalogue
+    from .progress import size
     from .render import Screen, visible
 
     if folder is not None and not folder.is_dir():
@@ -35,19 +47,27 @@ def show_all(
     except ModelFileError as error:
         Screen().note(str(error))
         found = []
-    found += sorted((folder or folders().models).rglob("*.gguf"))
+    places = [folder] if folder else [folders().models, HubSettings.from_environment().cache]
+    for place in places:
+        found += [path for path in sorted(place.rglob("*.gguf")) if "blobs" not in path.parts[-2:-1]]
     rows = [_row(path) for path in found]
+    pairs, memory = [] if folder else pulled_pairs(), budget()
+    catalogue = [] if folder else rows_of_catalogue(memory, ctx_size, pairs)
     if as_json:
-        Screen().json({"models": rows})
+        Screen().json({"models": rows, "pairs": pairs, "memory": memory, "catalogue": catalogue})
         return
     for row in rows:
         facts = row["error"] or f"{row['architecture']}, {row['name']}"
-        typer.echo(visible(f"{_size(row['bytes']):>9}  {row['path']}  ({facts})"))
+        typer.echo(visible(f"{size(row['bytes']):>9}  {row['path']}  ({facts})"))
+    if pairs:
+        typer.echo(f"\nPairs that are here: {', '.join(pairs)}")
+    if catalogue:
+        show_catalogue(catalogue, memory, ctx_size)
 
 
 @app.command("info")
 def info(
-    file: Annotated[Path, typer.Argument(help="A GGUF file.")],
+    file: Annotated[str, typer.Argument(metavar=MODEL, help="A GGUF file, or a model that was pulled.")],
     as_json: AsJson = False,
 ) -> None:
     """Show what a model file says of itself."""
@@ -56,7 +76,7 @@ def info(
     from .render import Screen, show_log, visible
 
     show_log(False)
-    with Model(file, vocab_only=True) as model:
+    with Model(_model(file), vocab_only=True) as model:
         facts = _facts(model)
     if as_json:
         Screen().json(facts)
@@ -68,8 +88,8 @@ def info(
 
 @app.command("check")
 def check(
-    llm: Annotated[Path, typer.Argument(help="GGUF file of the LLM.")],
-    slm: Annotated[Path | None, typer.Argument(help="GGUF file of the small LM.")] = None,
+    llm: Annotated[str, typer.Argument(metavar=f"{MODEL}|PAIR", help="The LLM, or a pair that was pulled.")],
+    slm: Annotated[str | None, typer.Argument(metavar=MODEL, help="The small LM; else the LLM itself.")] = None,
 ) -> None:
     """Prove that two models make a pair, or say what differs first; exit code 3 then."""
     from drift_edge.llama.model import Model
@@ -78,14 +98,31 @@ def check(
     from .render import show_log, visible
 
     show_log(False)
-    with Model(llm, vocab_only=True) as large, Model(slm or llm, vocab_only=True) as small:
-        pair = ModelPair(large, small if slm else large)
-        whose = f"{llm.name} and {slm.name} share" if slm else f"{llm.name} has"
+    paths = _paths(llm, slm)
+    with Model(paths[0], vocab_only=True) as large, Model(paths[-1], vocab_only=True) as small:
+        two = len(paths) == 2
+        pair = ModelPair(large, small if two else large)
+        whose = f"{paths[0].name} and {paths[1].name} share" if two else f"{paths[0].name} has"
         lines = [f"ok: {whose} a tokenizer of {pair.n_vocab:,} tokens", _template_line(pair.llm_format)]
-        if slm:
+        if two:
             lines.append(_template_line(pair.slm_format))
     for line in lines:
         typer.echo(visible(line))
+
+
+def _paths(llm: str, slm: str | None) -> list[Path]:
+    from ..models.catalogue import is_pair
+    from ..models.installed import cached_pair
+
+    if slm is None and is_pair(llm) and not Path(llm).exists():
+        return list(cached_pair(llm))
+    return [_model(name) for name in (llm, slm) if name is not None]
+
+
+def _model(name: str) -> Path:
+    from .config import pulled
+
+    return pulled(name) or Path(name)
 
 
 def _template_line(how: ChatFormat) -> str:
@@ -141,11 +178,3 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{n} {name}" for name, n in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1024
-    return f"{n:.1f} GiB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
 from .render import Screen, is_terminal
 
@@ -29,7 +30,7 @@ class Progress:
         self._done = self._worked = 0
         self._start = self._shown = time.monotonic()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -40,6 +41,9 @@ class Progress:
         """One more is done; `worked` is false where it was known before."""
         self._done += 1
         self._worked += worked
+        self._show()
+
+    def _show(self) -> None:
         now = time.monotonic()
         if self._wanted and now - self._shown >= (_REDRAW if self._live else _LINE):
             self._shown = now
@@ -67,6 +71,32 @@ class Progress:
         if sys.stderr is not None:
             sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
+
+
+class ByteProgress(Progress):
+    """Counts bytes as they come over the network, of several files one after another."""
+
+    def reach(self, name: str, done: int, received: int) -> None:
+        """So many bytes of all files are on the disk, `received` of them fetched by this run."""
+        self._name, self._done, self._worked = name, done, received
+        self._show()
+
+    def line(self, seconds: float) -> str:
+        """What is shown after so many seconds."""
+        parts = [f"{self._name}: {size(self._done)} of {size(self._total)}"]
+        if self._worked and seconds > 0:
+            speed = self._worked / seconds
+            parts += [f"{size(speed)}/s", f"{duration((self._total - self._done) / speed)} left"]
+        return ", ".join(parts)
+
+
+def size(n: float) -> str:
+    """Bytes for people: `512 B`, `4.6 GiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    return f"{n:.1f} GiB"
 
 
 def duration(seconds: float) -> str:

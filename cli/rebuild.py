@@ -9,7 +9,7 @@ import typer
 
 from drift_edge.errors import ProfileError
 
-from .which import AsJson, Name, ProfileFlag, existing
+from .which import MODEL, AsJson, Name, ProfileFlag, existing
 
 if TYPE_CHECKING:
     from drift_edge.rewards import PairScores
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def rebuild(
     name: Name = None,
     profile: ProfileFlag = None,
-    slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM.  [default: the settings']")] = None,
+    slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM.  [default: the settings']")] = None,
     attributes: Annotated[
         Path | None,
         typer.Option(help="TOML file of a pool; 'none' is the built-in one.  [default: the profile's own]"),

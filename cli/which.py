@@ -1,4 +1,4 @@
-"""Which profile a command is about: the words of the command line for it, and the profile itself."""
+"""Which model or profile a command is about: the words of the command line for it, and the profile itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from drift_edge.errors import ProfileError, UsageError
 if TYPE_CHECKING:
     from drift_edge.profile import Profile
 
+MODEL = "FILE|USER/REPO[:QUANT]"
 Name = Annotated[str | None, typer.Argument(metavar="NAME|PATH", help="The profile.  [default: the settings']")]
 ProfileFlag = Annotated[
     str | None, typer.Option("--profile", metavar="NAME|PATH", help="The profile.  [default: the settings']")

@@ -39,7 +39,7 @@ from drift_edge.draws import Draws
 from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
 from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Speculated, Timings
 from drift_edge.explanation import Explanation, token_shares
-from drift_edge.llama import library
+from drift_edge.llama import library, offload
 from drift_edge.llama.chat import check_messages
 from drift_edge.llama.context import Aborted
 from drift_edge.llama.library import physical_cores
@@ -124,8 +124,8 @@ class Drift:
             slm: GGUF file of the small LM; may be the same file, which is then loaded once.
             ctx_size: tokens of context; None is 4,096 or what the models were trained for, if less.
             threads: None chooses for each model by its size.
-            gpu_layers: layers of the LLM to offload; None means all, where the build of llama.cpp can.
-            slm_gpu_layers: the same for the sLM.
+            gpu_layers: layers of the LLM to offload, -1 all; None means as many as fit, where llama.cpp can offload.
+            slm_gpu_layers: the same for the sLM, which by None goes to the GPU whole or not at all.
             flash_attn: `auto`, `on` or `off`.
             cache_type: type of the KV caches.
             attributes: the pool; None is Table 5's.
@@ -142,17 +142,26 @@ class Drift:
         if ctx_size is not None and (not isinstance(ctx_size, int) or ctx_size < 16):
             raise UsageError(f"ctx_size: expected 16 tokens or more, got {ctx_size!r}")
         check_active(active)
+        n_seq = min(active, len(attributes or Attributes.builtin())) + 1
+        one_file = _same_file(llm, slm)
+        gpu_layers, slm_gpu_layers = offload.choose_layers(
+            llm,
+            None if one_file else slm,
+            (gpu_layers, slm_gpu_layers),
+            n_ctx=ctx_size or DEFAULT_CONTEXT,
+            n_seq=n_seq,
+            cache_type=cache_type,
+        )
         llm_model = Model(llm, gpu_layers=gpu_layers)
         slm_model = llm_model
         try:
-            if not _same_file(llm, slm):
+            if not one_file:
                 slm_model = Model(slm, gpu_layers=slm_gpu_layers)
             pair = ModelPair(llm_model, slm_model)
             trained = min(llm_model.n_ctx_train, slm_model.n_ctx_train)
             n_ctx = ctx_size or min(DEFAULT_CONTEXT, trained)
             settings = ContextSettings(n_ctx, threads, flash_attn, cache_type)
             load_s = time.perf_counter() - start
-            n_seq = min(active, len(attributes or Attributes.builtin())) + 1
             return cls(pair, settings, attributes=attributes, n_seq=n_seq, load_s=load_s, cache=cache)
         except BaseException:
             slm_model.close()

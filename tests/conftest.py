@@ -21,6 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRIFT_EDGE_HOME", str(folder))
+        patch.setenv("HF_HOME", str(folder / "hf"))
         yield folder
 
 

@@ -252,7 +252,7 @@ BAD = [
     (["--llm", "a.gguf"], "--llm needs --slm too"),
     (["--slm", "a.gguf"], "--slm needs --llm too"),
     (["nano", "--llm", "a.gguf", "--slm", "b.gguf"], "'nano' and --llm or --slm exclude each other"),
-    (["llama"], "unknown pair 'llama': 'nano' is built in, other models are given by --llm FILE --slm FILE"),
+    (["llama"], "unknown pair 'llama': 'nano' is built in, `drift-edge models list` shows those that can be pulled"),
     (["What is tea?"], "a question goes with -p"),
     (["--attributes", "nowhere.toml"], "nowhere.toml: cannot read the attributes file"),
     (["--bogus"], "--bogus"),
