@@ -22,7 +22,10 @@ from benchmarks.peers import without_amx
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What needs a network, installs, or is the very thing that runs the tests.
-ELSEWHERE = re.compile(r"make |python3? -m (venv|pip) |pip install |\. \.venv/|CMAKE_ARGS=|git clone |cd ")
+ELSEWHERE = re.compile(
+    r"make |python3? -m (venv|pip) |pip install |\. \.venv/|CMAKE_ARGS=|git clone |cd "
+    r"|drift-edge models pull |drift-edge chat (llama-|--llm user/)"
+)
 QUESTION = "How do I make tea?\n"
 
 
