@@ -11,7 +11,8 @@ import typer
 
 from drift_edge.errors import DriftError, UsageError
 
-from .chat import BUILTIN, FlashAttn, Steer
+from .chat import FlashAttn, Steer
+from .which import MODEL
 
 if TYPE_CHECKING:
     from drift_edge.engine import Drift
@@ -25,7 +26,9 @@ _SHUTDOWN = 2  # seconds for replies under way, once their answers have been sto
 
 
 def serve(
-    pair: Annotated[str | None, typer.Argument(metavar="PAIR", help="A pair of models; 'nano' is built in.")] = None,
+    pair: Annotated[
+        str | None, typer.Argument(metavar="PAIR", help="'nano' (built in), or a pair that `models pull` fetched.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address; any but this machine's own needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = PORT,
     api_key: Annotated[
@@ -38,8 +41,8 @@ def serve(
         list[str] | None, typer.Option(help="Another site whose pages may ask, http://localhost:3000; may be repeated.")
     ] = None,
     waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; more get 503.")] = 32,
-    llm: Annotated[Path | None, typer.Option(help="GGUF file of the LLM.")] = None,
-    slm: Annotated[Path | None, typer.Option(help="GGUF file of the small LM, of the same family.")] = None,
+    llm: Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM: a GGUF file, or pulled.")] = None,
+    slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM, of the same family.")] = None,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", help="What steers and learns.  [default: default]")
     ] = None,
@@ -128,6 +131,7 @@ def run(pair: str | None, flags: Raw, access: Access, port: int, *, waiting: int
     """
     from drift_edge.storage import folders
 
+    from ..models.catalogue import BUILTIN
     from .chat import load_engine, open_profile, with_pair
     from .config import check_pair, read_config, read_environment, resolve
     from .render import Screen, show_log
