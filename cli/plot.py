@@ -84,9 +84,8 @@ def _figure(profile: Profile) -> Any:
     from matplotlib.figure import Figure
 
     statistics = profile.statistics
-    n = statistics.n
-    W, L, mean = statistics.sum_w / n, statistics.sum_l / n, statistics.preference
-    spread = np.diag(statistics.sum_dd) / n - mean**2
+    W, L, mean = (statistics.mean(total) for total in (statistics.sum_w, statistics.sum_l, statistics.sum_d))
+    spread = statistics.mean(np.diag(statistics.sum_dd)) - mean**2
     error = np.sqrt(np.maximum(spread, 0) / max(statistics.n_effective - 1, 1))
     order = np.argsort(mean)  # the most liked on top
     names = np.array(statistics.names)[order]

@@ -221,8 +221,7 @@ def explained(profile: Profile, pairs: int) -> dict[str, dict[str, Any]]:
     import numpy as np
 
     statistics, table = profile.statistics, profile.table()
-    n = statistics.n or 1.0
-    W, L, mean = statistics.sum_w / n, statistics.sum_l / n, statistics.preference
+    W, L, mean = (statistics.mean(total) for total in (statistics.sum_w, statistics.sum_l, statistics.sum_d))
     kept, rewards_w, rewards_l = profile.rewards()
     D = rewards_w - rewards_l
     names = list(profile.attributes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -93,27 +94,60 @@ def estimate(
     """
     if check_estimator(estimator) in PAIR_ESTIMATORS:
         raise UsageError(f"the estimator {estimator!r} needs the pairs themselves, not only their statistics")
-    strength = _strength(estimator, regularisation)
+    _strength(estimator, regularisation)  # checked even where there is nothing to estimate
     names, n = statistics.names, statistics.n_effective
     if not statistics.pairs:
         return _zero(names, estimator, _EMPTY)
-    m, C = statistics.sum_d / statistics.n, statistics.sum_dd / statistics.n
-    if not C.any():
+    if not statistics.sum_dd.any():
         return _zero(names, estimator, _EQUAL)
     if estimator in _NEEDS_TWO and statistics.pairs < 2:
         return _zero(names, estimator, f"the estimator {estimator!r} needs 2 pairs or more, there is 1")
-    K = len(m)
-    S = (C - np.outer(m, m)) / max(n - 1, 1)  # of the mean of d
+    v, covariance, _ = direction(statistics, estimator, regularisation=regularisation)
+    why_zero = "no attribute leads by more than chance" if estimator == "shrunken" else _CANCEL
+    return _on_sphere(names, v, covariance if n > 1 else None, estimator, why_zero)
+
+
+class Direction(NamedTuple):
+    """What p is before it is scaled to length 1.
+
+    Attributes:
+        v: float64 (K,).
+        covariance: float64 (K, K), as `estimate` describes it.
+        fitted: degrees of freedom of whitening, by pair, in [0, 1): how much smaller its residuals are than those of
+            other pairs would be. 0 for the other estimators.
+    """
+
+    v: FloatArray
+    covariance: FloatArray
+    fitted: float
+
+
+def direction(
+    statistics: Statistics, estimator: str = "closed-form", *, regularisation: float | None = None
+) -> Direction:
+    """The direction of p, which needs one pair or more.
+
+    Args:
+        statistics: of one pair or more.
+        estimator, regularisation: as for `estimate`.
+    """
+    strength = _strength(estimator, regularisation)
+    n, m, K = statistics.n_effective, statistics.preference, len(statistics.names)
+    # An attribute that was not scored in every pair has its mean over those in which it was, and so has its d^2. To its
+    # products with others the same factors apply, which leaves C without negative eigenvalues.
+    rarer = np.sqrt(statistics.n * _inverse(statistics.n_scored))
+    C = statistics.sum_dd / statistics.n * np.outer(rarer, rarer)
+    S = (C - np.outer(m, m)) / max(n - 1, 1) * np.outer(rarer, rarer)  # of the mean of d
     if estimator == "whitened":
         T = np.linalg.inv(C + strength * np.trace(C) / K * np.eye(K))
         v = T @ m
         S = S * (1 - 2 * m @ v + v @ C @ v)
+        fitted = min(float(np.trace(C @ T)) / n, 1 - 1 / n) if n > 1 else 0.0
     else:
         T = np.diag(_inverse(np.sqrt(np.diag(C)))) if estimator == "standardised" else np.eye(K)
         v = _by_attribute(estimator, n, m, np.diag(C), strength)
-    covariance = T @ S @ T.T if n > 1 else None
-    why_zero = "no attribute leads by more than chance" if estimator == "shrunken" else _CANCEL
-    return _on_sphere(names, v, covariance, estimator, why_zero)
+        fitted = 0.0
+    return Direction(v, T @ S @ T.T, fitted)
 
 
 def estimate_from_rewards(

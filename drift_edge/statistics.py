@@ -33,6 +33,8 @@ class Statistics:
         ties: how many choices said that neither answer is better.
         n: sum of the pairs' weights; equals `pairs` as long as nothing decays.
         n_squared: sum of the pairs' squared weights.
+        unscored: float64 (K,), sum of the weights of the pairs in which an attribute was not scored (`drift_edge.racing`);
+            there it counts as d = 0.
 
     Raises:
         UsageError: no name, or one occurs twice.
@@ -45,6 +47,7 @@ class Statistics:
         K = len(self.names)
         self.pairs = self.ties = 0
         self.n = self.n_squared = 0.0
+        self.unscored = np.zeros(K)
         # Each sum is high + low, the sum in doubles and what its roundings have lost.
         self._high = {"sum_w": np.zeros(K), "sum_d": np.zeros(K), "sum_dd": np.zeros((K, K))}
         self._low = {name: np.zeros_like(high) for name, high in self._high.items()}
@@ -67,20 +70,25 @@ class Statistics:
 
     # -- change
 
-    def add(self, W: npt.ArrayLike, L: npt.ArrayLike, times: float = 1.0) -> None:
+    def add(
+        self, W: npt.ArrayLike, L: npt.ArrayLike, times: float = 1.0, *, scored: npt.NDArray[np.bool_] | None = None
+    ) -> None:
         """Count one pair, `times` times.
 
         Args:
             W: (K,), rewards of the chosen response, nats.
             L: (K,), of the rejected one.
             times: the pair's weight, over 0.
+            scored: bool (K,), which attributes were scored; None is all. The others' rewards must be 0.
 
         Raises:
             UsageError: wrong shape or out of range; nothing is counted.
         """
-        self._change(W, L, _positive(times, "times"))
+        self._change(W, L, _positive(times, "times"), scored)
 
-    def remove(self, W: npt.ArrayLike, L: npt.ArrayLike, times: float = 1.0) -> None:
+    def remove(
+        self, W: npt.ArrayLike, L: npt.ArrayLike, times: float = 1.0, *, scored: npt.NDArray[np.bool_] | None = None
+    ) -> None:
         """Take out a pair that was added with these rewards; `times` is what its weight has decayed to.
 
         Without decay all is then as if the pair had never been added, to rounding.
@@ -90,16 +98,23 @@ class Statistics:
         """
         if not self.pairs:
             raise UsageError("there is no pair to remove from the statistics")
-        self._change(W, L, -_positive(times, "times"))
+        self._change(W, L, -_positive(times, "times"), scored)
         if not self.pairs:
             self.n = self.n_squared = 0.0
-            for array in (*self._high.values(), *self._low.values()):
+            for array in self._arrays():
                 array[...] = 0.0
 
-    def _change(self, W: npt.ArrayLike, L: npt.ArrayLike, times: float) -> None:
+    def _arrays(self) -> tuple[FloatArray, ...]:
+        return (self.unscored, *self._high.values(), *self._low.values())
+
+    def _change(self, W: npt.ArrayLike, L: npt.ArrayLike, times: float, scored: npt.NDArray[np.bool_] | None) -> None:
         W, L = check_rewards(np.atleast_2d(W), np.atleast_2d(L), len(self.names))
         if len(W) != 1:
             raise UsageError(f"rewards: expected one pair, got {len(W)}")
+        if scored is not None:
+            if scored.shape != self.unscored.shape or W[0, ~scored].any() or L[0, ~scored].any():
+                raise UsageError("scored: expected one truth value an attribute, and rewards of 0 for the others")
+            self.unscored[~scored] = np.maximum(self.unscored[~scored] + times, 0.0)  # no rounding below 0
         d = W[0] - L[0]
         for name, x in (("sum_w", W[0]), ("sum_d", d), ("sum_dd", np.outer(d, d))):
             self._high[name], lost = _two_sum(self._high[name], times * x)
@@ -127,7 +142,7 @@ class Statistics:
         factor = 0.5 ** (1 / _positive(half_life, "half_life"))
         self.n *= factor
         self.n_squared *= factor**2
-        for array in (*self._high.values(), *self._low.values()):
+        for array in self._arrays():
             array *= factor
 
     # -- read
@@ -156,9 +171,19 @@ class Statistics:
         return self._sum("sum_dd")
 
     @property
+    def n_scored(self) -> FloatArray:
+        """By attribute, the sum of the weights of the pairs in which it was scored: float64 (K,)."""
+        return np.maximum(self.n - self.unscored, 0.0)
+
+    def mean(self, total: FloatArray) -> FloatArray:
+        """One of the sums by the pairs in which each attribute was scored; 0 where there are none: float64 (K,)."""
+        mean: FloatArray = np.divide(total, self.n_scored, out=np.zeros_like(total), where=self.n_scored > 0)
+        return mean
+
+    @property
     def preference(self) -> FloatArray:
         """Mean W - L by attribute, float64 (K,): the paper's unit implicit preference (Figure 6); 0 without pairs."""
-        return self.sum_d / self.n if self.n else self.sum_d
+        return self.mean(self.sum_d)
 
     @property
     def n_effective(self) -> float:
@@ -171,10 +196,11 @@ class Statistics:
         """A JSON value from which `from_dict` makes the same statistics, bit for bit.
 
         Each sum is `{"high": […], "low": […]}`, whose sum it is; of sum_dd, row by row, what is on and below the
-        diagonal.
+        diagonal. `unscored` is there only where it is not 0.
         """
         data: dict[str, object] = {"names": list(self.names), "pairs": self.pairs, "ties": self.ties}
         data |= {"n": self.n, "n_squared": self.n_squared}
+        data |= {"unscored": self.unscored.tolist()} if self.unscored.any() else {}
         for name in _SUMS:
             parts = {"high": self._high[name], "low": self._low[name]}
             data[name] = {part: _flat(x).tolist() for part, x in parts.items()}
@@ -206,6 +232,9 @@ class Statistics:
                 raise UsageError(f"at {at}.{key}: expected a number that fits {statistics.pairs} pairs, got {value!r}")
             setattr(statistics, key, value)
         K = len(statistics.names)
+        statistics.unscored = _numbers(data.get("unscored", [0.0] * K), K, f"{at}.unscored")
+        if (statistics.unscored < 0).any() or (statistics.unscored > statistics.n * (1 + 1e-9)).any():
+            raise UsageError(f"at {at}.unscored: expected numbers from 0 to n, {statistics.n:g}")
         rows, columns = np.tril_indices(K)
         for key in _SUMS:
             parts = data.get(key)

@@ -123,7 +123,7 @@ def settle(state: State, records: Iterable[Record], time: str) -> State:
         UsageError: more attributes are pinned or set by hand than may be active, or one is pinned and blocked.
         ProfileError: as `estimate_of`.
     """
-    weights = _weights(state.settings, estimate_of(state, records), state.statistics.n)
+    weights = _weights(state.settings, estimate_of(state, records), state.statistics.n_scored)
     told = {name: round(weight.weight, 4) for name, weight in weights.items() if round(weight.weight, 4)}
     history = state.history
     if told != (history[-1].weights if history else {}):
@@ -157,7 +157,7 @@ def _resets(record: Record) -> bool:
     return isinstance(record.value, Mapping) and record.value.get("reset") is True
 
 
-def _weights(settings: Settings, learned: Estimate, n: float) -> dict[str, Weight]:
+def _weights(settings: Settings, learned: Estimate, n: FloatArray) -> dict[str, Weight]:
     p = learned.as_dict()
     used = p | dict(settings.fixed)
     # What a person sets is used, however small it is.
@@ -177,11 +177,11 @@ def _weights(settings: Settings, learned: Estimate, n: float) -> dict[str, Weigh
         name: Weight(
             weight=used[name] * scale,
             se=float(se) * scale if np.isfinite(se) else None,
-            n=n,
+            n=float(pairs),
             active=name in chosen,
             learned=p[name] * scale if name in settings.fixed else None,
         )
-        for name, se in zip(learned.names, learned.standard_errors, strict=True)
+        for name, se, pairs in zip(learned.names, learned.standard_errors, n, strict=True)
     }
 
 
@@ -189,6 +189,6 @@ def _add(statistics: Statistics, scores: PairScores, settings: Settings, where: 
     if settings.half_life is not None:
         statistics.decay(settings.half_life)
     try:
-        statistics.add(*scores.rewards(settings.reduction))
+        statistics.add(*scores.rewards(settings.reduction), scored=scores.scored)
     except UsageError as error:
         raise ProfileCorruptError(f"{where}: at $.scores: {error}") from error
