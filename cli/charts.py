@@ -118,6 +118,7 @@ class WeightRow:
         error: its standard error; NaN where there is none.
         note: words behind the bar.
         faint: whether it takes no part in decoding.
+        scored: words on how often it was scored, where that was less often than others; behind the note.
     """
 
     name: str
@@ -125,6 +126,7 @@ class WeightRow:
     error: float
     note: str = ""
     faint: bool = False
+    scored: str = ""
 
 
 def weight_lines(rows: Sequence[WeightRow], *, color: bool) -> list[str]:
@@ -132,16 +134,15 @@ def weight_lines(rows: Sequence[WeightRow], *, color: bool) -> list[str]:
     draw = glyphs()
     largest = max((abs(row.weight) + (row.error if math.isfinite(row.error) else 0.0) for row in rows), default=0.0)
     numbers = [_number(row, draw) for row in rows]
-    names, middle, notes = (
-        max(map(len, texts), default=0) for texts in ([r.name for r in rows], numbers, [r.note for r in rows])
-    )
+    words = [", ".join(filter(None, (row.note, row.scored))) for row in rows]
+    names, middle, notes = (max(map(len, texts), default=0) for texts in ([r.name for r in rows], numbers, words))
     columns = min(_WIDEST, width() - names - middle - notes - 6)
     lines = []
-    for row, number in zip(rows, numbers, strict=True):
+    for row, number, note in zip(rows, numbers, words, strict=True):
         drawn = f"  {bar(row.weight, row.error, largest, columns, draw)}" if columns >= _NARROWEST else ""
         if color and not row.faint:
             drawn = styled(drawn, "cyan" if row.weight >= 0 else "red")
-        line = f"{row.name:<{names}}  {number}{drawn}  {row.note}".rstrip()
+        line = f"{row.name:<{names}}  {number}{drawn}  {note}".rstrip()
         lines.append(styled(line, "dim") if color and row.faint else line)
     return lines
 

@@ -50,6 +50,7 @@ class Wanted:
         dry_run: change no profile.
         journal: None is what the profile does, or yes.
         text_length: tokens of a response that are scored; None is what the profile does.
+        exact: score every attribute in every pair.
         estimation: changes of the profile's settings.
         as_json: print one JSON object.
     """
@@ -62,6 +63,7 @@ class Wanted:
     dry_run: bool
     journal: bool | None
     text_length: int | None
+    exact: bool
     estimation: dict[str, Any]
     as_json: bool
 
@@ -101,6 +103,9 @@ def learn(
     text_length: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: the profile's, 500]")
     ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Score every attribute in every pair; drop none that cannot become active.")
+    ] = False,
     llm: Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM; only --ask uses it.")] = None,
     slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM, which scores.")] = None,
     attributes: Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")] = None,
@@ -156,6 +161,7 @@ def learn(
         dry_run,
         journal,
         text_length or (PAPER_TEXT_LENGTH if preset else None),
+        exact,
         estimation,
         as_json,
     )
@@ -231,6 +237,7 @@ def _work(
     """Score the pairs, and learn unless it is a dry run; returns the scores and what became of the pairs."""
     from drift_edge.events import CancelToken
     from drift_edge.learning import learn, score_pairs
+    from drift_edge.racing import DEFAULT_CONFIDENCE
 
     from .errors import INTERRUPTED
     from .interrupt import cancel_on_interrupt
@@ -239,13 +246,19 @@ def _work(
     cancel = CancelToken()
     scores: list[PairScores] = []
     counts = {"pairs": len(pairs), "new": -_known(profile), "ties": 0, "unscored": 0, "computed": 0}
+    counts |= {"dropped": 0, "left_out": 0}
     done, why = 0, ""
-    work = score_pairs(scorer, pairs, cancel) if wanted.dry_run else learn(scorer, profile, pairs, cancel)
+    if wanted.dry_run:
+        work = score_pairs(scorer, pairs, cancel)
+    else:
+        work = learn(scorer, profile, pairs, cancel, confidence=None if wanted.exact else DEFAULT_CONFIDENCE)
     with cancel_on_interrupt(cancel), closing(work), Progress(len(pairs), screen) as progress:
         for scored in work:
             done += 1
             counts["ties"] += scored.pair.tie
             counts["computed"] += scored.computed
+            counts["dropped"] = max(counts["dropped"], len(scored.dropped))
+            counts["left_out"] += len(scored.dropped)
             if scored.scores:
                 scores.append(scored.scores)
             elif scored.why:
@@ -302,6 +315,12 @@ def _show(profile: Profile, scores: list[PairScores], counts: dict[str, int], wa
         known = counts["pairs"] - counts["new"] - counts["unscored"]
         more = f", {known:,} known before" if known else ""
         typer.echo(f"learned from {counted(counts['new'], 'pair')}{more}; {profile.path}")
+    if counts["dropped"]:
+        left_out = counts["left_out"] / (counts["pairs"] * len(profile.attributes))
+        typer.echo(
+            f"{counted(counts['dropped'], 'attribute')} that could no longer become active dropped on the way, "
+            f"{left_out:.0%} of the scores left out; --exact scores all"
+        )
     if counts["ties"]:
         typer.echo(f"{counted(counts['ties'], 'tie')}: counted, but nothing can be learned from them")
     if not found:

@@ -201,13 +201,16 @@ def weight_rows(profile: Profile) -> list[WeightRow]:
     from .charts import WeightRow, signed
 
     settings, rows = profile.settings, []
-    for name, weight in profile.table().items():
+    table = profile.table()
+    most = max((weight.n for weight in table.values()), default=0.0)
+    for name, weight in table.items():
         notes = ["active"] if weight.active else []
         notes += [word for word, names in (("pinned", settings.pinned), ("blocked", settings.blocked)) if name in names]
         if weight.learned is not None:
             notes.append(f"set by hand, learned {signed(weight.learned)}")
         error = math.nan if weight.se is None else weight.se
-        rows.append(WeightRow(name, weight.weight, error, ", ".join(notes), not weight.active))
+        scored = f"scored in {weight.n:g} of {most:g}" if weight.n < most else ""
+        rows.append(WeightRow(name, weight.weight, error, ", ".join(notes), not weight.active, scored))
     return sorted(rows, key=lambda row: -abs(row.weight))
 
 

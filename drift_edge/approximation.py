@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -102,52 +101,41 @@ def estimate(
         return _zero(names, estimator, _EQUAL)
     if estimator in _NEEDS_TWO and statistics.pairs < 2:
         return _zero(names, estimator, f"the estimator {estimator!r} needs 2 pairs or more, there is 1")
-    v, covariance, _ = direction(statistics, estimator, regularisation=regularisation)
+    v, covariance = direction(statistics, estimator, regularisation=regularisation)
     why_zero = "no attribute leads by more than chance" if estimator == "shrunken" else _CANCEL
     return _on_sphere(names, v, covariance if n > 1 else None, estimator, why_zero)
 
 
-class Direction(NamedTuple):
-    """What p is before it is scaled to length 1.
-
-    Attributes:
-        v: float64 (K,).
-        covariance: float64 (K, K), as `estimate` describes it.
-        fitted: degrees of freedom of whitening, by pair, in [0, 1): how much smaller its residuals are than those of
-            other pairs would be. 0 for the other estimators.
-    """
-
-    v: FloatArray
-    covariance: FloatArray
-    fitted: float
-
-
 def direction(
     statistics: Statistics, estimator: str = "closed-form", *, regularisation: float | None = None
-) -> Direction:
-    """The direction of p, which needs one pair or more.
+) -> tuple[FloatArray, FloatArray]:
+    """What p is before it is scaled to length 1, and its covariance, as `estimate` describes it.
 
     Args:
         statistics: of one pair or more.
         estimator, regularisation: as for `estimate`.
+
+    Returns:
+        float64 (K,) and (K, K).
     """
     strength = _strength(estimator, regularisation)
     n, m, K = statistics.n_effective, statistics.preference, len(statistics.names)
     # An attribute that was not scored in every pair has its mean over those in which it was, and so has its d^2. To its
-    # products with others the same factors apply, which leaves C without negative eigenvalues.
-    rarer = np.sqrt(statistics.n * _inverse(statistics.n_scored))
+    # products with others the same factors apply, which leaves C without negative eigenvalues. A covariance is that of
+    # the pairs in which both were scored, as if the rarer one's were among the other's.
+    each = statistics.n_scored
+    rarer, both = np.sqrt(statistics.n * _inverse(each)), np.minimum.outer(each, each)
     C = statistics.sum_dd / statistics.n * np.outer(rarer, rarer)
-    S = (C - np.outer(m, m)) / max(n - 1, 1) * np.outer(rarer, rarer)  # of the mean of d
+    S = statistics.sum_dd * _inverse(both) - np.outer(m, m)
+    S *= statistics.n * _inverse(np.maximum.outer(each, each)) / max(n - 1, 1)  # of the mean of d
     if estimator == "whitened":
         T = np.linalg.inv(C + strength * np.trace(C) / K * np.eye(K))
         v = T @ m
         S = S * (1 - 2 * m @ v + v @ C @ v)
-        fitted = min(float(np.trace(C @ T)) / n, 1 - 1 / n) if n > 1 else 0.0
     else:
         T = np.diag(_inverse(np.sqrt(np.diag(C)))) if estimator == "standardised" else np.eye(K)
         v = _by_attribute(estimator, n, m, np.diag(C), strength)
-        fitted = 0.0
-    return Direction(v, T @ S @ T.T, fitted)
+    return v, T @ S @ T.T
 
 
 def estimate_from_rewards(

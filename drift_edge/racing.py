@@ -18,13 +18,16 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_edge.approximation import PAIR_ESTIMATORS, check_estimator, direction
+from drift_edge.approximation import check_estimator, direction
 from drift_edge.errors import UsageError
 from drift_edge.rewards import FloatArray, PairScores, check_reduction
 from drift_edge.statistics import Statistics
 from drift_edge.weights import check_active
 
-DEFAULT_CONFIDENCE = 0.995
+#: Estimators that make each attribute's weight from its own rewards. The others need all of them: with whitening, an
+#: attribute that is dropped changes the weights of those that stay.
+RACING_ESTIMATORS = frozenset({"closed-form", "standardised", "shrunken"})
+DEFAULT_CONFIDENCE = 0.99
 LEAST_PAIRS = 8  # before it, standard errors are too rough to decide by
 
 
@@ -34,7 +37,7 @@ class Race:
     Args:
         statistics: of the pairs before, which nobody changes here; attributes dropped in an earlier race start again.
         to_come: pairs that will be added, at most.
-        estimator: how weights are made; one of `ESTIMATORS` but not of `PAIR_ESTIMATORS`.
+        estimator: how weights are made; one of `RACING_ESTIMATORS`.
         reduction: how rewards are.
         active: m, how many attributes may be active.
         blocked: attributes that will not be.
@@ -60,8 +63,10 @@ class Race:
         pinned: Collection[str] = (),
         confidence: float = DEFAULT_CONFIDENCE,
     ) -> None:
-        if check_estimator(estimator) in PAIR_ESTIMATORS:
-            raise UsageError(f"the estimator {estimator!r} needs all scores of all pairs: no attribute can be dropped")
+        if check_estimator(estimator) not in RACING_ESTIMATORS:
+            raise UsageError(
+                f"the estimator {estimator!r} makes each weight from the rewards of all attributes: no race"
+            )
         if not 0.5 <= confidence < 1:
             raise UsageError(f"confidence: expected a number from 0.5 to below 1, got {confidence!r}")
         self._statistics, self._n = deepcopy(statistics), statistics.pairs + to_come
@@ -90,10 +95,8 @@ class Race:
     def _drop(self) -> None:
         t = self._statistics.pairs
         if LEAST_PAIRS <= t < self._n:
-            v, covariance, fitted = direction(self._statistics, self._estimator)
-            # Residuals of pairs that whitening was fitted to are too small (Golub, Heath & Wahba 1979).
-            covariance = covariance * (1 - t / self._n) / (1 - fitted) ** 2
-            lost = beaten(v, covariance, self.racing & self._allowed, self._active, self._z)
+            v, covariance = direction(self._statistics, self._estimator)
+            lost = beaten(v, covariance * (1 - t / self._n), self.racing & self._allowed, self._active, self._z)
             self.racing = self.racing & (self._kept | ~lost)
 
 

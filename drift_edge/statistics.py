@@ -33,8 +33,8 @@ class Statistics:
         ties: how many choices said that neither answer is better.
         n: sum of the pairs' weights; equals `pairs` as long as nothing decays.
         n_squared: sum of the pairs' squared weights.
-        unscored: float64 (K,), sum of the weights of the pairs in which an attribute was not scored (`drift_edge.racing`);
-            there it counts as d = 0.
+        unscored: float64 (K,), sum of the weights of the pairs in which an attribute was not scored (one that
+            `drift_edge.racing` has dropped); it adds nothing to the sums there.
 
     Raises:
         UsageError: no name, or one occurs twice.

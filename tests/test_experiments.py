@@ -7,7 +7,7 @@ import pytest
 
 from drift_edge.attributes import Attributes
 from drift_edge.models.nano.corpus.reader import marker
-from experiments import asking, personas
+from experiments import asking, personas, racing
 from experiments.texts import ANSWERS, Persona, Texts, judged, write
 
 K = len(Attributes.builtin())
@@ -96,3 +96,15 @@ def test_asking_teaches() -> None:
     }
     print(results)
     assert results["two probes"][-1] > results["two plain answers"][-1] > 0.45
+
+
+def test_racing_trades_tokens_for_the_same_active_attributes() -> None:
+    rows = {(row.way, row.setting): row for row in racing.compared(world(noise=0.3), 4, 30, seed=1)}
+    whole, bold, default = rows["first pairs", 1.0], rows["race", 0.5], rows["race", racing.DEFAULT_CONFIDENCE]
+    assert (whole.tokens, whole.same, whole.shared["whitened"]) == (1.0, {"closed-form": 1.0, "whitened": 1.0}, 7.0)
+    assert rows["first pairs", 0.5].tokens == pytest.approx(0.5, abs=0.15)
+    assert bold.tokens < default.tokens < 1
+    assert bold.shared["closed-form"] < default.shared["closed-form"] <= 7
+    text = racing.table(list(rows.values()))
+    assert f"{default.tokens:.0%}" in text
+    assert len(text.splitlines()) == len(rows) + 1

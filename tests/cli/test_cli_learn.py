@@ -418,3 +418,24 @@ def test_progress_says_speed_and_time_left(monkeypatch: pytest.MonkeyPatch, caps
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_exact_completes_what_a_race_has_left_out(
+    cli: Cli, args: list[str], tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drift_edge.racing.DEFAULT_CONFIDENCE", 0.5)  # so that somebody is dropped, by hardly a lead
+    Profile.open("default", attributes=scorer.attributes).configure(active=1)
+    path = write(tmp_path / "a.jsonl", rows(14))
+    line = ["learn", str(path), *args]
+    raced = cli(*line)
+    assert "that could no longer become active dropped on the way" in raced.out
+    table = profile_of(Path(args[1])).table()
+    assert 8 <= min(weight.n for weight in table.values()) < 14
+    exact = json.loads(cli(*line, "--exact", "--json").out)
+    assert (exact["new"], exact["dropped"]) == (0, 0)
+    with closing(sqlite3.connect(tmp_path / "home" / "cache" / "rewards.sqlite3")) as connection:
+        assert connection.execute("SELECT count(*) FROM responses").fetchone()[0] == 14 * 2 * 4
+    d = sum(np.subtract(*scorer.score(pair).rewards()) for pair in read_pairs(path).pairs)
+    weights = [exact["weights"][name]["weight"] for name in scorer.names]
+    assert weights == pytest.approx(d / np.linalg.norm(d), abs=1e-12)
+    assert {weight["n"] for weight in exact["weights"].values()} == {14}

@@ -47,6 +47,26 @@ def begin(name: str = "default") -> Profile:
     return profile
 
 
+def begin_raced() -> Profile:
+    """As `begin`, but for `vivid`, which was not scored in the second choice."""
+    profile = Profile.open("default", slm=SLM("tiny slm", "f" * 16), attributes=POOL)
+    profile.add(pair(1), scores((2.0, 0.0, 0.0), (0.0, 1.0, 0.5)))
+    nan = math.nan
+    profile.add(pair(2), scores((1.0, -1.0, nan), (0.0, 2.0, nan)))
+    return profile
+
+
+def test_show_says_which_attributes_were_scored_less_often(cli: Cli) -> None:
+    begin_raced()
+    lines = {line.split()[0]: line for line in cli("profile", "show").out.splitlines() if line}
+    assert lines["vivid"].endswith("active, scored in 1 of 2")
+    assert "scored in" not in lines["formal"] + lines["concise"]
+    shown = json.loads(cli("profile", "show", "--json").out)
+    assert {name: weight["n"] for name, weight in shown["weights"].items()} == {"formal": 2, "concise": 2, "vivid": 1}
+    explained = json.loads(cli("profile", "explain", "vivid", "--json").out)["attributes"]["vivid"]
+    assert (explained["W"], explained["L"], explained["preference"]) == (0.0, 0.5, -0.5)  # of the one that was scored
+
+
 # -- charts, by hand
 
 
