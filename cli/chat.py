@@ -128,6 +128,8 @@ def chat(
     where /help lists the commands. Every flag can also stand in config.toml (top-p = 0.9) or in the environment
     (DRIFT_EDGE_TOP_P=0.9); flags win over the resumed conversation, that over the environment, that over the file.
     """
+    from .config import read_flags
+
     flags: dict[str, object] = {
         "llm": llm,
         "slm": slm,
@@ -158,11 +160,7 @@ def chat(
         "color": color and color.value,
         "save": save,
     }
-    given: Raw = {
-        name: (str(value) if isinstance(value, Path) else value, f"--{name}")
-        for name, value in flags.items()
-        if value is not None
-    }
+    given = read_flags(flags)
     if no_profile:
         if profile is not None:
             raise UsageError("--profile and --no-profile exclude each other")

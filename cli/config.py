@@ -191,6 +191,12 @@ def _is_path(key: str, value: str) -> bool:
     return key in _FILES and (key == "attributes" or not is_reference(value))
 
 
+def read_flags(flags: Mapping[str, object]) -> Raw:
+    """Settings from the flags that were given: those that are not None."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return {name: (str(value) if isinstance(value, Path) else value, f"--{name}") for name, value in given.items()}
+
+
 def read_saved(saved: Mapping[str, object], where: str, names: Iterable[str] = SAVED) -> Raw:
     """The named ones of a saved session's settings.
 

@@ -13,7 +13,8 @@ import typer
 
 from drift_edge.errors import PreferencesError, UsageError
 
-from .which import MODEL
+from .scorer import ContextSize, SmallLM, SmallLMLayers, TextLength, Threads, Verbose, settings_by
+from .which import MODEL, AsJson
 
 if TYPE_CHECKING:
     from drift_edge.preferences import PairFile, PreferencePair
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from drift_edge.rewards import PairScores
     from drift_edge.scoring import Scorer
 
-    from .config import Raw, Settings
+    from .config import Settings
     from .render import Screen
 
 _SHOWN = 3  # rows that gave no pair, of each file
@@ -100,30 +101,25 @@ def learn(
         bool | None,
         typer.Option("--journal/--no-journal", help="Keep the choices beside the profile, or their numbers alone."),
     ] = None,
-    text_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: the profile's, 500]")
-    ] = None,
+    text_length: TextLength = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Score every attribute in every pair; drop none that cannot become active.")
     ] = False,
     llm: Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM; only --ask uses it.")] = None,
-    slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM, which scores.")] = None,
+    slm: SmallLM = None,
     attributes: Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")] = None,
-    ctx_size: Annotated[int | None, typer.Option(help="Most tokens of a prompt with its response.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
-    slm_gpu_layers: Annotated[int | None, typer.Option(help="Layers of the small LM on the GPU.")] = None,
+    ctx_size: ContextSize = None,
+    threads: Threads = None,
+    slm_gpu_layers: SmallLMLayers = None,
     seed: Annotated[int | None, typer.Option(help="With --ask: makes the answers reproducible.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Learn a person's taste from choices between two answers.
 
     Every pair is scored once by the small LM and then counted in the profile. Stopped by Ctrl-C, it keeps what it has,
     and the same command goes on from there. A choice that the profile knows already counts once.
     """
-    from drift_edge.storage import folders
-
-    from .config import read_config, read_environment, resolve
     from .render import show_log
 
     if bool(files) == (ask is not None):
@@ -138,12 +134,7 @@ def learn(
         "profile": profile,
         "seed": seed,
     }
-    given: Raw = {
-        name: (str(value) if isinstance(value, Path) else value, f"--{name}")
-        for name, value in flags.items()
-        if value is not None
-    }
-    settings = resolve(read_config(folders().config_file), read_environment(), given)[0]
+    settings = settings_by(flags)
     show_log(verbose)
     if ask is not None:
         from .ask import ask as ask_questions

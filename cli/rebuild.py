@@ -9,30 +9,38 @@ import typer
 
 from drift_edge.errors import ProfileError
 
-from .which import MODEL, AsJson, Name, ProfileFlag, existing
+from .scorer import (
+    ContextSize,
+    SmallLM,
+    SmallLMLayers,
+    TextLength,
+    Threads,
+    Verbose,
+    loaded_slm,
+    own_pool,
+    scorer_on,
+    settings_by,
+)
+from .which import AsJson, Name, ProfileFlag, existing
 
 if TYPE_CHECKING:
     from drift_edge.rewards import PairScores
-
-    from .config import Raw
 
 
 def rebuild(
     name: Name = None,
     profile: ProfileFlag = None,
-    slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM.  [default: the settings']")] = None,
+    slm: SmallLM = None,
     attributes: Annotated[
         Path | None,
         typer.Option(help="TOML file of a pool; 'none' is the built-in one.  [default: the profile's own]"),
     ] = None,
-    text_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: the profile's own]")
-    ] = None,
-    ctx_size: Annotated[int | None, typer.Option(help="Most tokens of a prompt with its response.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
-    slm_gpu_layers: Annotated[int | None, typer.Option(help="Layers of the small LM on the GPU.")] = None,
+    text_length: TextLength = None,
+    ctx_size: ContextSize = None,
+    threads: Threads = None,
+    slm_gpu_layers: SmallLMLayers = None,
     as_json: AsJson = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Score all choices anew, for another small LM, another pool of attributes, or more or less of each response.
 
@@ -42,15 +50,12 @@ def rebuild(
     from drift_edge.events import CancelToken
     from drift_edge.learning import score_pairs
     from drift_edge.profile import SLM
-    from drift_edge.storage import folders
 
-    from .config import read_config, read_environment, resolve
     from .errors import INTERRUPTED
     from .interrupt import cancel_on_interrupt
     from .profile_edit import told
     from .progress import Progress
     from .render import Screen, show_log
-    from .scorer import loaded_slm, own_pool, scorer_on
 
     flags = {
         "slm": slm,
@@ -59,12 +64,7 @@ def rebuild(
         "threads": threads,
         "slm-gpu-layers": slm_gpu_layers,
     }
-    given: Raw = {
-        key: (str(value) if isinstance(value, Path) else value, f"--{key}")
-        for key, value in flags.items()
-        if value is not None
-    }
-    settings = resolve(read_config(folders().config_file), read_environment(), given)[0]
+    settings = settings_by(flags)
     show_log(verbose)
     screen = Screen(settings.color)
     found = existing(name, profile)

@@ -1,13 +1,17 @@
-"""The sLM, a scorer on it, and the profile that the scores are for, opened together."""
+"""What commands that score have in common: their flags, the sLM, and a scorer on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from drift_edge.errors import UsageError
+
+from .which import MODEL
 
 if TYPE_CHECKING:
     from drift_edge.attributes import Attributes
@@ -16,6 +20,31 @@ if TYPE_CHECKING:
 
     from .config import Settings
     from .render import Screen
+
+
+SmallLM = Annotated[
+    str | None, typer.Option(metavar=MODEL, help="The small LM, which scores.  [default: the settings']")
+]
+TextLength = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of a response that are scored.  [default: the profile's, or 500]")
+]
+ContextSize = Annotated[int | None, typer.Option(help="Most tokens of a prompt with its response.")]
+Threads = Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")]
+SmallLMLayers = Annotated[int | None, typer.Option(help="Layers of the small LM on the GPU.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="llama.cpp's log on stderr.")]
+
+
+def settings_by(flags: Mapping[str, object]) -> Settings:
+    """Settings of the config file, the environment and some flags, the strongest last.
+
+    Raises:
+        UsageError: a value is wrong.
+    """
+    from drift_edge.storage import folders
+
+    from .config import read_config, read_environment, read_flags, resolve
+
+    return resolve(read_config(folders().config_file), read_environment(), read_flags(flags))[0]
 
 
 def own_pool(settings: Settings) -> Attributes | None:

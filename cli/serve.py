@@ -78,6 +78,8 @@ def serve(
     Only this machine can reach it, unless --host says otherwise. All other settings of `drift-edge chat`, such as
     top-p, count too where config.toml or the environment (DRIFT_EDGE_TOP_P=0.9) has them.
     """
+    from .config import read_flags
+
     flags: dict[str, object] = {
         "llm": llm,
         "slm": slm,
@@ -96,11 +98,7 @@ def serve(
         "cache-type": cache_type,
         "flash-attn": flash_attn and flash_attn.value,
     }
-    given: Raw = {
-        name: (str(value) if isinstance(value, Path) else value, f"--{name}")
-        for name, value in flags.items()
-        if value is not None
-    }
+    given = read_flags(flags)
     if no_profile:
         if profile is not None:
             raise UsageError("--profile and --no-profile exclude each other")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from drift_edge.attributes import Attribute, Attributes
 from drift_edge.preferences import PreferencePair
-from drift_edge.profile import SLM
+from drift_edge.profile import SLM, Profile
 from drift_edge.rewards import PairScores
 
 POOL = Attributes("Base.", [Attribute("warm", "You are warm."), Attribute("brief", "You are brief.")])
 NANO = SLM("nano", "0123456789abcdef")
 OTHER = SLM("other", "fedcba9876543210")
+
+
+def fresh(path: Path, journal: bool | None = None) -> Profile:
+    """The profile there, for `NANO` and `POOL`."""
+    return Profile.open(path, slm=NANO, attributes=POOL, journal=journal)
 
 
 def pair(i: int, *, tie: bool = False) -> PreferencePair:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drift_edge import Drift
+from drift_edge import Drift, storage
 from drift_edge.errors import ModelFileError
 from drift_edge.models import builtin_pair
 from tests import fetch_vocabs, tiny
@@ -81,3 +81,10 @@ def foreign_files(foreign_vocab: Path, tmp_path_factory: pytest.TempPathFactory)
     """A tiny random pair on a foreign vocabulary."""
     folder = tmp_path_factory.mktemp(foreign_vocab.stem)
     return tiny.write_pair(folder, tiny.from_gguf(foreign_vocab), quant="F16", n_ctx=1024)
+
+
+@pytest.fixture
+def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of profiles are written, but not synced: for tests that cut no power."""
+    for name in ("_sync", "_sync_folder"):
+        monkeypatch.setattr(storage, name, lambda _: None)

@@ -21,22 +21,14 @@ from drift_edge.profile import SLM, Profile, profile_path, tally
 from drift_edge.rewards import PairScores
 from drift_edge.statistics import Statistics
 from drift_edge.weights import load_weights
-from tests.choices import NANO, OTHER, POOL, pair, scores
+from tests.choices import NANO, OTHER, POOL, fresh, pair, scores
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_sync", "_sync_folder"):
-        monkeypatch.setattr(storage, name, lambda _: None)
+pytestmark = pytest.mark.usefixtures("no_waiting_for_disks")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "me.json"
-
-
-def fresh(path: Path, **how: Any) -> Profile:
-    return Profile.open(path, slm=NANO, attributes=POOL, **how)
 
 
 def learned(path: Path, n: int = 4, seed: int = 5) -> tuple[Profile, np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -30,24 +30,15 @@ from drift_edge.preferences import PreferencePair
 from drift_edge.profile import Profile
 from drift_edge.profile import file as profile_file
 from drift_edge.profile.journal import Journal
-from tests.choices import NANO, POOL, pair, scores
+from tests.choices import NANO, POOL, fresh, pair, scores
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_disks")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_sync", "_sync_folder"):
-        monkeypatch.setattr(storage, name, lambda _: None)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "me.json"
-
-
-def fresh(path: Path) -> Profile:
-    return Profile.open(path, slm=NANO, attributes=POOL)
 
 
 @pytest.fixture
