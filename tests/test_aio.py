@@ -179,9 +179,10 @@ def test_a_loop_that_is_closed_without_a_word_leaves_no_thread() -> None:
     numbers = Numbers(cancel)
     stream = iterate(numbers(), cancel, ahead=2)
     loop.run_until_complete(anext(stream))
+    loop.run_until_complete(until(lambda: numbers.made == 1 + 2 + 1))  # the thread waits for room
     loop.close()
-    until = time.monotonic() + 20
-    while not numbers.ended and time.monotonic() < until:
+    latest = time.monotonic() + 20
+    while not numbers.ended and time.monotonic() < latest:
         time.sleep(0.01)
     assert numbers.ended
 
@@ -272,18 +273,19 @@ def test_calls_take_turns_in_their_order(bpe_files: tuple[Path, Path]) -> None:
 def test_one_who_leaves_the_queue_is_never_answered(bpe_files: tuple[Path, Path]) -> None:
     async def body() -> None:
         async with opened(bpe_files) as drift:
-            first = drift.chat(ASK, max_tokens=ENDLESS)
+            cancel = CancelToken()
+            first = drift._in_turn(Numbers(cancel)(), cancel)
             await anext(first)
-            decodes = []
-            waiting = asyncio.ensure_future(drift.run(decodes.append, 1))
+            called: list[int] = []
+            waiting = asyncio.ensure_future(drift.run(called.append, 1))
             last = asyncio.ensure_future(drift.complete(ASK, max_tokens=2))
             await asyncio.sleep(0.02)
             waiting.cancel()
             await asyncio.wait([waiting])
-            assert waiting.cancelled(), "the answer under way must not be waited for"
+            assert waiting.cancelled(), "what is under way must not be waited for"
             await first.aclose()
             assert (await last).text
-            assert decodes == []
+            assert called == []
 
     run(body)
 
@@ -330,8 +332,11 @@ def test_a_cancel_token_ends_an_answer_with_its_finish(bpe_files: tuple[Path, Pa
 def test_closing_in_the_middle_ends_every_answer(bpe_files: tuple[Path, Path]) -> None:
     async def body() -> None:
         drift = AsyncDrift(Drift.load(*bpe_files))
+        seed = 0
+        while len((await drift.complete(ASK, seed=seed)).tokens) < AHEAD + 5:
+            seed += 1
         waiting = asyncio.ensure_future(drift.complete(ASK, max_tokens=ENDLESS))
-        events = drift.chat(ASK, max_tokens=ENDLESS)
+        events = drift.chat(ASK, seed=seed)
         await anext(events)  # and nobody reads on, so that the thread waits for room
         waits = asyncio.ensure_future(drift.complete(ASK, max_tokens=ENDLESS))
         await asyncio.sleep(0.05)
