@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from drift_edge.events import Finish as Finish
     from drift_edge.events import Notice as Notice
     from drift_edge.events import Token as Token
+    from drift_edge.learner import Learner as Learner
+    from drift_edge.learner import Lesson as Lesson
     from drift_edge.logits_processor import DriftLogitsProcessor as DriftLogitsProcessor
     from drift_edge.preferences import PreferencePair as PreferencePair
     from drift_edge.profile import Profile as Profile
@@ -36,6 +38,8 @@ _HOME = {
     "DriftError": "errors",
     "DriftLogitsProcessor": "logits_processor",
     "Finish": "events",
+    "Learner": "learner",
+    "Lesson": "learner",
     "Notice": "events",
     "PreferencePair": "preferences",
     "Profile": "profile",
@@ -53,6 +57,8 @@ __all__ = [
     "DriftError",
     "DriftLogitsProcessor",
     "Finish",
+    "Learner",
+    "Lesson",
     "Notice",
     "PreferencePair",
     "Profile",

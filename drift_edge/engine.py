@@ -53,7 +53,8 @@ from drift_edge.steering import ContextSettings, Steering
 from drift_edge.weights import check_active, check_beta, check_weights, select_active
 
 if TYPE_CHECKING:
-    from drift_edge.profile import SLM
+    from drift_edge.learner import Learner
+    from drift_edge.profile import SLM, Profile
     from drift_edge.reward_cache import RewardCache
     from drift_edge.scoring import Scorer
 
@@ -96,6 +97,8 @@ class Drift:
         self._owner: int | None = None
         self._closed = False
         self._told: set[str] = set()
+        self._scorers: dict[int, Scorer] = {}  # by text_length; for learners
+        self._scorers_lock = threading.Lock()
         self._cache = None if cache is None else Path(cache)
         self._known_costs: Costs | None = None
 
@@ -190,6 +193,9 @@ class Drift:
 
     def _free(self) -> None:
         self._closed = True
+        with self._scorers_lock:
+            for scorer in self._scorers.values():
+                scorer.close()
         if self._steering is not None:
             self._steering.close()
         self._llm.close()
@@ -586,6 +592,32 @@ class Drift:
         known = RewardCache(folders().rewards) if cache is True else cache or None
         threads = self.settings.threads
         return Scorer.for_pair(self.pair, self.attributes, text_length=text_length, threads=threads, cache=known)
+
+    def learner(self, profile: Profile | str | Path = "default") -> Learner:
+        """A profile in use: what answers are steered by, and what a person's choices teach.
+
+        Its choices are scored by a scorer that the engine keeps for the next one, and closes.
+
+        Args:
+            profile: opened with this engine's `slm` and `attributes`; or its name or path, which is opened so.
+
+        Raises:
+            ProfileError, UsageError: as `Profile.open`.
+            ClosedError: (while learning) the engine has been closed.
+        """
+        from drift_edge.learner import Learner
+        from drift_edge.profile import Profile
+
+        if not isinstance(profile, Profile):
+            profile = Profile.open(profile, slm=self.slm, attributes=self.attributes)
+        text_length = profile.text_length
+        return Learner(profile, lambda: self._kept_scorer(text_length))
+
+    def _kept_scorer(self, text_length: int) -> Scorer:
+        with self._scorers_lock:
+            if text_length not in self._scorers:
+                self._scorers[text_length] = self.scorer(text_length=text_length)
+            return self._scorers[text_length]
 
     # -- looking inside
 

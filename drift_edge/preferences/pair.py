@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -25,6 +25,7 @@ class PreferencePair:
 
     Args:
         messages: x, `{"role", "content"}` each, oldest first; the last is the user's, a system message only the first.
+            Kept as a tuple.
         chosen: y_w, of any length; scoring cuts it at its `text_length`.
         rejected: y_l.
         source: where it comes from, for people to read.
@@ -36,7 +37,7 @@ class PreferencePair:
             ends; the message begins with the field's name.
     """
 
-    messages: tuple[Mapping[str, str], ...]
+    messages: Sequence[Mapping[str, str]]
     chosen: str
     rejected: str
     source: str = ""

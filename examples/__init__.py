@@ -1,0 +1,1 @@
+"""Programs that embed drift-edge; each runs with the built-in pair, and is run by the tests."""

@@ -1,0 +1,1 @@
+"""A small offline desktop app: `python -m examples.desktop`."""
