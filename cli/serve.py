@@ -205,7 +205,14 @@ async def _serve(
     from drift_edge.aio import AsyncDrift
     from drift_edge.server import create_app
 
-    async with AsyncDrift(engine) as shared:
+    shared = AsyncDrift(engine)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await shared.aclose()  # ends the answers, which would be waited for
+            await super().shutdown(sockets)
+
+    async with shared:
         app = create_app(shared, defaults, access, waiting=waiting, model=model)
         config = uvicorn.Config(
             app,
@@ -216,4 +223,4 @@ async def _serve(
         )
         host = f"[{access.host}]" if ":" in access.host else access.host
         screen.say(f"http://{host}:{listener.getsockname()[1]}  (OpenAI's API under /v1; Ctrl-C stops)")
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await Server(config).serve(sockets=[listener])

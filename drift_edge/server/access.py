@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -133,7 +134,10 @@ class Gate:
             await error.response()(scope, receive, send_guarded)
             return
         if replay is not None:
-            await self._app(scope, replay, send_guarded)
+            # A request's task is cancelled only where a server that shuts down has waited long enough; raised, it would
+            # be logged as a failure of the app.
+            with suppress(asyncio.CancelledError):
+                await self._app(scope, replay, send_guarded)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         access = self._access

@@ -120,11 +120,14 @@ class Service:
         self._asked.move_to_end(str(profile.path))
         if len(self._asked) > _PROFILES:
             self._asked.popitem(last=False)
-        return Learner(profile, self._get_scorer, asked)
+        return Learner(profile, lambda: self._scorer_of(profile.text_length), asked)
 
-    def _get_scorer(self) -> Scorer:
+    def _scorer_of(self, text_length: int) -> Scorer:
+        if self._scorer is not None and self._scorer.text_length != text_length:
+            self._scorer.close()
+            self._scorer = None
         if self._scorer is None:
-            self._scorer = self.engine.drift.scorer()
+            self._scorer = self.engine.drift.scorer(text_length=text_length)
         return self._scorer
 
     async def learn(self, pair: PreferencePair, profile: Profile) -> Lesson:
