@@ -151,7 +151,7 @@ def run(pair: str | None, flags: Raw, access: Access, port: int, *, waiting: int
             engine.close()
             raise
         try:
-            model = BUILTIN if settings.llm is None else None
+            model = BUILTIN if settings.llm is None else pair  # by the LLM's file where none is named
             asyncio.run(_serve(engine, _defaults(settings), access, listener, waiting, model, screen, verbose))
         except KeyboardInterrupt:  # the way to stop it
             screen.say("stopped", "dim")
