@@ -273,13 +273,13 @@ def test_an_answer_interrupted_anywhere(
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that falls into a callback
 def test_more_room_for_attributes_interrupted_anywhere(model: Model) -> None:
-    prompts = {"a": [2], "b": [3]}
     for step in range(1000):
-        steering = Steering(model, ContextSettings(64), 1)
+        steering = Steering(model, ContextSettings(64), 2)
         reached, _ = interrupted_at(step, functools.partial(steering.fit, 2), ("steering.py", "context.py"))
-        steering.fit(2)
-        steering.prefill([1], prompts, None)
-        assert steering.logits().shape[0] == 3
+        for prompts in ({"a": [2]}, {"a": [2], "b": [3]}):
+            steering.fit(len(prompts))
+            steering.prefill([1], prompts, None)
+            assert steering.logits().shape[0] == len(prompts) + 1
         steering.close()
         if not reached:
             break
