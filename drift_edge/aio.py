@@ -21,9 +21,10 @@ from typing import TypeVar, TypeVarTuple
 
 from drift_edge.conversation import Mode, Overflow
 from drift_edge.costs import Draft, Speculate
-from drift_edge.engine import DEFAULT_ACTIVE, DEFAULT_BETA, Drift
+from drift_edge.engine import Drift
 from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.events import Answer, CancelToken, Event, Finish
+from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA
 from drift_edge.sampling import SamplerSettings
 
 T = TypeVar("T")

@@ -7,12 +7,9 @@ its own iterator is open gets an error, since waiting would never end. The engin
 
 from __future__ import annotations
 
-import codecs
-import platform
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,37 +17,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_edge import __version__
+from drift_edge import inspection
+from drift_edge.answering import Answerer
 from drift_edge.attributes import Attributes
-from drift_edge.conversation import MODES, OVERFLOWS, AnswerIds, Mode, Overflow, Prompts, fit_prompts
-from drift_edge.costs import (
-    KINDS,
-    MOST_DRAFTED,
-    Costs,
-    Draft,
-    DraftKind,
-    Plan,
-    Speculate,
-    check_draft,
-    check_speculate,
-)
-from drift_edge.decoding import Decoder, Generation, InStep
-from drift_edge.draws import Draws
+from drift_edge.contexts import Contexts
+from drift_edge.conversation import Mode, Overflow
+from drift_edge.costs import Draft, Speculate
+from drift_edge.decoding import Decoder
 from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
-from drift_edge.events import Answer, CancelToken, Event, Finish, Notice, Speculated, Timings
-from drift_edge.explanation import Explanation, token_shares
-from drift_edge.llama import library, offload
-from drift_edge.llama.chat import check_messages
-from drift_edge.llama.context import Aborted
-from drift_edge.llama.library import physical_cores
-from drift_edge.llama.model import Model
-from drift_edge.llama.template import PLAIN, PLAIN_STOP
-from drift_edge.pair import ModelPair
+from drift_edge.events import Answer, CancelToken, Event, Finish
+from drift_edge.explanation import Explanation
+from drift_edge.llama import offload
+from drift_edge.pair import ModelPair, same_file
+from drift_edge.planning import Planner
+from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA, Request, check_request
 from drift_edge.rewards import DEFAULT_TEXT_LENGTH
-from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
-from drift_edge.speculation import Speculation
-from drift_edge.steering import ContextSettings, Steering
-from drift_edge.weights import check_active, check_beta, check_weights, select_active
+from drift_edge.sampling import SamplerSettings
+from drift_edge.steering import ContextSettings
+from drift_edge.weights import check_active
 
 if TYPE_CHECKING:
     from drift_edge.learner import Learner
@@ -58,10 +42,7 @@ if TYPE_CHECKING:
     from drift_edge.reward_cache import RewardCache
     from drift_edge.scoring import Scorer
 
-DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
-DEFAULT_ACTIVE = 7  # Section 3.2
 DEFAULT_CONTEXT = 4_096
-_NO_FUSION: NDArray[np.float64] = np.zeros(0)
 
 
 class Drift:
@@ -88,19 +69,14 @@ class Drift:
     ) -> None:
         self.pair, self.settings, self.load_s = pair, settings, load_s
         self.attributes = attributes or Attributes.builtin()
-        self._n_seq = n_seq
-        self._llm = settings.make(pair.llm, 1, MOST_DRAFTED + 1)
+        self._contexts = Contexts(pair, settings, self.attributes, n_seq)
         self._decoder = Decoder(pair.n_vocab)
-        self._steering: Steering | None = None
-        self._answers = AnswerIds()
+        self._planner = Planner(self._contexts, None if cache is None else Path(cache))
+        self._answerer = Answerer(self._contexts, self._decoder, self._planner, load_s)
         self._lock = threading.Lock()
         self._owner: int | None = None
-        self._closed = False
-        self._told: set[str] = set()
         self._scorers: dict[int, Scorer] = {}  # by text_length; for learners
         self._scorers_lock = threading.Lock()
-        self._cache = None if cache is None else Path(cache)
-        self._known_costs: Costs | None = None
 
     # -- life
 
@@ -146,29 +122,22 @@ class Drift:
             raise UsageError(f"ctx_size: expected 16 tokens or more, got {ctx_size!r}")
         check_active(active)
         n_seq = min(active, len(attributes or Attributes.builtin())) + 1
-        one_file = _same_file(llm, slm)
         gpu_layers, slm_gpu_layers = offload.choose_layers(
             llm,
-            None if one_file else slm,
+            None if same_file(llm, slm) else slm,
             (gpu_layers, slm_gpu_layers),
             n_ctx=ctx_size or DEFAULT_CONTEXT,
             n_seq=n_seq,
             cache_type=cache_type,
         )
-        llm_model = Model(llm, gpu_layers=gpu_layers)
-        slm_model = llm_model
+        pair = ModelPair.load(llm, slm, gpu_layers=gpu_layers, slm_gpu_layers=slm_gpu_layers)
         try:
-            if not one_file:
-                slm_model = Model(slm, gpu_layers=slm_gpu_layers)
-            pair = ModelPair(llm_model, slm_model)
-            trained = min(llm_model.n_ctx_train, slm_model.n_ctx_train)
-            n_ctx = ctx_size or min(DEFAULT_CONTEXT, trained)
+            n_ctx = ctx_size or min(DEFAULT_CONTEXT, pair.llm.n_ctx_train, pair.slm.n_ctx_train)
             settings = ContextSettings(n_ctx, threads, flash_attn, cache_type)
             load_s = time.perf_counter() - start
             return cls(pair, settings, attributes=attributes, n_seq=n_seq, load_s=load_s, cache=cache)
         except BaseException:
-            slm_model.close()
-            llm_model.close()
+            pair.close()
             raise
 
     @classmethod
@@ -192,13 +161,10 @@ class Drift:
             self._free()
 
     def _free(self) -> None:
-        self._closed = True
+        self._contexts.close()
         with self._scorers_lock:
             for scorer in self._scorers.values():
                 scorer.close()
-        if self._steering is not None:
-            self._steering.close()
-        self._llm.close()
         self.pair.close()
 
     def __enter__(self) -> Drift:
@@ -227,7 +193,7 @@ class Drift:
             raise DriftError("this thread has another answer of this engine under way: finish or close it first")
 
     def _own(self) -> None:
-        if self._closed:
+        if self._contexts.closed:
             raise ClosedError("the engine has been closed")
         self._owner = threading.get_ident()
 
@@ -282,34 +248,11 @@ class Drift:
             ContextOverflowError: (while iterating) the conversation does not fit.
             ChatTemplateError, DecodeError, ClosedError: (while iterating) as their names say.
         """
-        checked = check_messages(messages)
-        beta = check_beta(beta)
-        if steer not in MODES:
-            raise UsageError(f"steer: expected one of {', '.join(MODES)}, got {steer!r}")
-        p = select_active(check_weights(weights or {}, self.attributes), active) if steer != "off" else {}
-        if not isinstance(max_tokens, int) or max_tokens < 1:
-            raise UsageError(f"max_tokens: expected a whole number, 1 or more, got {max_tokens!r}")
-        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-            raise UsageError(f"seed: expected a whole number, got {seed!r}")
-        if not isinstance(stop, Sequence) or isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
-            raise UsageError(f"stop: expected a list of texts, got {stop!r}")
-        if sampler is not None and not isinstance(sampler, SamplerSettings):
-            raise UsageError(f"sampler: expected SamplerSettings, got {type(sampler).__name__}")
-        if overflow not in OVERFLOWS:
-            raise UsageError(f"overflow: expected one of {', '.join(OVERFLOWS)}, got {overflow!r}")
-        request = _Request(
-            p,
-            beta,
-            steer,
-            sampler or SamplerSettings(),
-            new_seed() if seed is None else seed,
-            max_tokens,
-            overflow,
-            check_draft(draft),
-            check_speculate(speculate),
-            seed is not None,
-        )
-        return self._chat(checked, request, attempt, tuple(stop), cancel or CancelToken(), measure)
+        request = check_request(
+            self.attributes, messages, weights, beta, active, steer, sampler, seed, attempt, max_tokens, stop, overflow,
+            cancel, measure, speculate, draft,
+        )  # fmt: skip
+        return self._chat(request)
 
     def complete(
         self,
@@ -331,23 +274,11 @@ class Drift:
         draft: Draft = "auto",
     ) -> Answer:
         """The whole answer at once; arguments and errors as `chat`."""
-        events = self.chat(
-            messages,
-            weights=weights,
-            beta=beta,
-            active=active,
-            steer=steer,
-            sampler=sampler,
-            seed=seed,
-            attempt=attempt,
-            max_tokens=max_tokens,
-            stop=stop,
-            overflow=overflow,
-            cancel=cancel,
-            measure=measure,
-            speculate=speculate,
-            draft=draft,
-        )
+        request = check_request(
+            self.attributes, messages, weights, beta, active, steer, sampler, seed, attempt, max_tokens, stop, overflow,
+            cancel, measure, speculate, draft,
+        )  # fmt: skip
+        events = self._chat(request)
         try:
             for event in events:
                 if isinstance(event, Finish):
@@ -356,208 +287,14 @@ class Drift:
             events.close()
         raise DecodeError("the answer ended without its last event")
 
-    def _chat(
-        self,
-        messages: list[dict[str, str]],
-        request: _Request,
-        attempt: int,
-        stop: tuple[str, ...],
-        cancel: CancelToken,
-        measure: bool,
-    ) -> Generator[Event, None, None]:
+    def _chat(self, request: Request) -> Generator[Event, None, None]:
         self._check_owner()
         with self._lock:
             try:
                 self._own()
-                yield from self._answer(messages, request, attempt, stop, cancel, measure)
+                yield from self._answerer.events(request)
             finally:
                 self._owner = None
-
-    def _answer(
-        self,
-        messages: list[dict[str, str]],
-        request: _Request,
-        attempt: int,
-        stop: tuple[str, ...],
-        cancel: CancelToken,
-        measure: bool,
-    ) -> Iterator[Event]:
-        start = time.perf_counter()
-        llm = self._llm
-        noise = noise_seed(request.seed, _turn(messages), attempt)
-        plan = self._plan(request)
-        prompts = self._prompts(messages, request, drafts=plan is not None)
-        yield from self._notices(prompts, request)
-        old = self._steering.context if self._steering else None
-        slm = self._prepare_steering(prompts)
-        if slm is not None and old is not None and 1 < old.n_seq < slm.context.n_seq:
-            yield Notice(
-                "context-rebuilt",
-                f"the sLM's context was rebuilt with room for {len(prompts.attributes)} attributes",
-            )
-        before = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
-        out, steps = Generation(), None
-        first = last = start
-        try:
-            self._prefill(prompts, slm, cancel)
-            steps, draws, most = self._steps(request, prompts, slm, plan, noise)
-            if self.pair.llm.chat_template.source == PLAIN:  # it has no end token, but a name to stop at
-                stop = (*stop, PLAIN_STOP)
-            for token in self._decoder.generate(
-                steps,
-                request.p_over_beta,
-                draws,
-                max_tokens=most,
-                stop=stop,
-                cancel=cancel,
-                measure=measure,
-                into=out,
-            ):
-                last = time.perf_counter()
-                if len(out.tokens) == 1:
-                    first = last
-                yield token
-        except Aborted:  # during prefill
-            out.reason = "cancelled"
-        finally:
-            self._clear_abort()
-        text = out.text + out.held
-        if out.stopped_by is None:
-            self._answers.remember(text, out.tokens)
-        n = len(out.tokens)
-        after = (llm.counters.prefilled, llm.counters.decodes, *self._slm_counts())
-        llm_new, llm_decodes, slm_new, slm_decodes = (b - a for a, b in zip(before, after, strict=True))
-        timings = Timings(
-            load_s=self.load_s,
-            prompt_tokens=len(prompts.llm),
-            prefilled_tokens=llm_new + slm_new,
-            ttft_s=first - start,
-            generated_tokens=n,
-            tokens_per_second=(n - 1) / (last - first) if n > 1 and last > first else 0.0,
-            llm_decodes=llm_decodes,
-            slm_decodes=slm_decodes,
-        )
-        speculated = _speculated(request, steps)
-        if self._known_costs is not None:
-            self._known_costs.save()
-        yield Finish(out.held, request.answer(self.pair, text, out, measure, timings, speculated))
-
-    def _steps(
-        self, request: _Request, prompts: Prompts, slm: Steering | None, plan: Plan | None, seed: int
-    ) -> tuple[InStep, Draws, int]:
-        """Where the rows of logits come from, what draws from them, and how many tokens there is room for."""
-        n_vocab = self.pair.n_vocab
-        plain = InStep(self._llm, slm if prompts.attributes else None, n_vocab)
-        most = min(request.max_tokens, plain.room())
-        draws = Draws(self._decoder.sampler, request.sampler, seed, self._llm.tokens[0], most)
-        if plan is None or slm is None:
-            return plain, draws, most
-        return Speculation(self._llm, slm, request.p_over_beta, n_vocab, draws, plan, most), draws, most
-
-    def _plan(self, request: _Request) -> Plan | None:
-        """How tokens are drafted in this call; None is not at all."""
-        if request.drafted == 0 or not self._can_roll_back():
-            return None
-        auto = request.drafted is None
-        k = len(request.p_over_beta)
-        only_same, at_once = auto and request.seeded, self._spare_cores()
-        plan = Plan(self._costs(), k, request.kinds, request.drafted, only_same, at_once)
-        for kind in plan.kinds:
-            plan.acceptance(kind).fade()
-        settled = auto and plan.measured() and not plan.choose(MOST_DRAFTED, self.settings.n_ctx, 0)[1]
-        return None if settled else plan
-
-    def _can_roll_back(self) -> bool:
-        return self.pair.llm.can_roll_back and self.pair.slm.can_roll_back
-
-    def _costs(self) -> Costs:
-        if self._known_costs is None:
-            models = [
-                (model.fingerprint, model.offloaded, self.settings.threads or library.default_threads(model.n_bytes))
-                for model in (self.pair.llm, self.pair.slm)
-            ]
-            versions = __version__, library.version(), library.system_info()
-            settings = self.settings.flash_attn, self.settings.cache_type
-            self._known_costs = Costs.open(self._cache, models, settings, versions, platform.uname())
-        return self._known_costs
-
-    def _prompts(self, messages: list[dict[str, str]], request: _Request, drafts: bool = False) -> Prompts:
-        n_ctx = self.settings.n_ctx
-        prompts = fit_prompts(
-            self.pair,
-            self.attributes,
-            messages,
-            request.weights,
-            request.mode,
-            self._answers.by_text,
-            n_ctx=n_ctx,
-            reserve=min(request.max_tokens, n_ctx // 4),
-            overflow=request.overflow,
-            drafts=drafts,
-        )
-        if not prompts.attributes and len(prompts.base) >= n_ctx:  # no room to draft in, which the answer does not need
-            return replace(prompts, base=[])
-        return prompts
-
-    def _notices(self, prompts: Prompts, request: _Request) -> Iterator[Notice]:
-        if self.pair.llm.template_source is None and self._first_time("no-template"):
-            yield Notice(
-                "no-template",
-                f"{self.pair.llm.path.name} has no chat template: a generic one is used, answers may suffer",
-            )
-        if request.drafted != 0 and not self._can_roll_back() and self._first_time("no-speculation"):
-            model = self.pair.slm if self.pair.llm.can_roll_back else self.pair.llm
-            yield Notice(
-                "no-speculation", f"{model.path.name} is recurrent and cannot take tokens back: nothing is drafted"
-            )
-        if prompts.dropped:
-            yield Notice("dropped-turns", f"the context is full: the {prompts.dropped} oldest messages were left out")
-        negative = [name for name, p in request.weights.items() if p < 0]
-        if request.mode == "prompt" and negative:
-            yield Notice("negative-weights", f"a prompt cannot push away from {', '.join(negative)}: left out")
-
-    def _first_time(self, kind: str) -> bool:
-        first = kind not in self._told
-        self._told.add(kind)
-        return first
-
-    def _prepare_steering(self, prompts: Prompts) -> Steering | None:
-        """The sLM's sequences, with room for the prompts; None where it takes no part."""
-        if not prompts.base:
-            return None
-        n_seq = max(self._n_seq, len(prompts.attributes) + 1) if prompts.attributes else 1  # one is enough to draft
-        if self._steering is None:
-            self._steering = Steering(self.pair.slm, self.settings, n_seq)
-        else:
-            self._steering.fit(n_seq - 1)
-        return self._steering
-
-    def _spare_cores(self) -> bool:
-        """Whether the LLM can decode while the sLM does without taking its cores; a GPU queues by itself."""
-        if self.pair.llm.offloaded:
-            return False
-        slm = self.settings.threads or library.default_threads(self.pair.slm.n_bytes)
-        return self.pair.slm.offloaded or self._llm.threads + slm <= physical_cores()
-
-    def _prefill(self, prompts: Prompts, steering: Steering | None, cancel: CancelToken) -> None:
-        self._llm.queued = bool(prompts.attributes) and self._spare_cores()
-        self._llm.set_abort(cancel.flag)
-        self._llm.prefill({0: prompts.llm})
-        if steering is not None:
-            steering.prefill(prompts.base, prompts.attributes, cancel.flag)
-
-    def _clear_abort(self) -> None:
-        if self._closed:  # by this very thread, in the middle of an answer
-            return
-        self._llm.set_abort(None)
-        if self._steering is not None:
-            self._steering.context.set_abort(None)
-
-    def _slm_counts(self) -> tuple[int, int]:
-        if self._steering is None:
-            return 0, 0
-        counters = self._steering.context.counters
-        return counters.prefilled, counters.decodes
 
     # -- learning
 
@@ -587,7 +324,7 @@ class Drift:
         from drift_edge.scoring import Scorer
         from drift_edge.storage import folders
 
-        if self._closed:
+        if self._contexts.closed:
             raise ClosedError("the engine has been closed")
         known = RewardCache(folders().rewards) if cache is True else cache or None
         threads = self.settings.threads
@@ -645,31 +382,14 @@ class Drift:
             UsageError: a continuation's id does not exist.
             As `chat`.
         """
-        checked = check_messages(messages)
-        for token in continuation:
-            if not isinstance(token, (int, np.integer)) or not 0 <= token < self.pair.n_vocab:
-                raise UsageError(f"continuation: expected ids from 0 to {self.pair.n_vocab - 1:,}, got {token!r}")
-        p = select_active(check_weights(weights or {}, self.attributes), active) if steer != "off" else {}
-        request = _Request(p, check_beta(beta), steer, SamplerSettings(), 0, len(continuation) + 1, "error")
+        request = inspection.check_next(
+            self.pair, self.attributes, messages, continuation, weights, beta, active, steer
+        )
         self._check_owner()
         with self._lock:
             try:
                 self._own()
-                prompts = self._prompts(checked, request)
-                steering = self._prepare_steering(prompts)
-                self._prefill(prompts, steering, CancelToken())
-                self._clear_abort()
-                steps = InStep(self._llm, steering, self.pair.n_vocab)
-                rows = np.empty((len(continuation) + 1, self.pair.n_vocab))
-                for i in range(len(rows)):
-                    rows[i] = self._decoder.fused(steps.rows(), request.p_over_beta)
-                    if i < len(continuation):
-                        steps.append(continuation[i])
-                if np.isnan(rows).any():
-                    raise DecodeError("the model's logits cannot be used: there is NaN among them")
-                rows -= rows.max(axis=1, keepdims=True)
-                rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))
-                return rows
+                return inspection.next_logprobs(self._contexts, self._decoder, request, continuation)
             finally:
                 self._owner = None
 
@@ -692,106 +412,11 @@ class Drift:
             UsageError: nothing was fused in the answer; or as `chat`.
             ContextOverflowError: the conversation and the answer do not fit the context.
         """
-        if answer.mode != "logits" or answer.beta is None:
-            raise UsageError("nothing was fused into this answer: it was not steered by weights")
-        checked, cancel = check_messages(messages), cancel or CancelToken()
-        weights = check_weights(answer.weights, self.attributes)
-        sampler, n = SamplerSettings(), len(answer.tokens)
-        request = _Request(weights, check_beta(answer.beta), "logits", sampler, 0, n + 1, "drop")
-        tokens = [*answer.tokens, self.pair.llm.end_id] if answer.ended else list(answer.tokens)
-        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        texts, gains = [], np.zeros(len(tokens))
-        shares, pushes = (np.zeros((len(tokens), len(weights))) for _ in range(2))
+        request, tokens = inspection.check_answer(self.pair, self.attributes, messages, answer, cancel)
         self._check_owner()
         with self._lock:
             try:
                 self._own()
-                prompts = self._prompts(checked, request)
-                steering = self._prepare_steering(prompts)
-                if steering is None:
-                    raise UsageError("the answer has no weights to explain")
-                steps = InStep(self._llm, steering, self.pair.n_vocab)
-                try:
-                    self._prefill(prompts, steering, cancel)
-                    for t, token in enumerate(tokens):
-                        if t:
-                            steps.append(tokens[t - 1])
-                        h_llm, H = steps.rows()[0], steering.logits()[:, : self.pair.n_vocab]
-                        h = self._decoder.fused((h_llm, H), request.p_over_beta)
-                        shares[t], pushes[t], gains[t] = token_shares(token, h_llm, h, H, request.p_over_beta)
-                        texts.append(decode(self.pair.llm.piece(token)))
-                except Aborted:
-                    shares, pushes, gains = (array[: len(texts)] for array in (shares, pushes, gains))
-                finally:
-                    self._clear_abort()
+                return inspection.explain(self._contexts, self._decoder, request, tokens)
             finally:
                 self._owner = None
-        return Explanation(tuple(texts), tuple(weights), shares, pushes, gains)
-
-
-class _Request:
-    """The checked arguments of one call."""
-
-    def __init__(
-        self,
-        weights: dict[str, float],
-        beta: float,
-        mode: Mode,
-        sampler: SamplerSettings,
-        seed: int,
-        max_tokens: int,
-        overflow: Overflow,
-        kinds: tuple[DraftKind, ...] = KINDS,
-        drafted: int | None = 0,
-        seeded: bool = True,
-    ) -> None:
-        self.weights, self.beta, self.mode = weights, beta, mode
-        self.sampler, self.seed, self.max_tokens, self.overflow = sampler, seed, max_tokens, overflow
-        self.kinds, self.drafted, self.seeded = kinds, drafted, seeded
-        self.fuses = mode == "logits" and bool(weights)
-        p = np.array(list(weights.values()), np.float64)
-        self.p_over_beta = p / beta if self.fuses else _NO_FUSION
-
-    def answer(
-        self, pair: ModelPair, text: str, out: Generation, measure: bool, timings: Timings, speculated: Speculated
-    ) -> Answer:
-        n = len(out.tokens) + (out.reason == "stop" and out.stopped_by is None)  # positions drawn, the end's too
-
-        def mean(total: float) -> float | None:
-            return total / n if measure and n else None
-
-        return Answer(
-            text=text,
-            finish_reason=out.reason,
-            tokens=tuple(out.tokens),
-            seed=self.seed,
-            models={"llm": pair.llm.name, "slm": pair.slm.name},
-            mode=self.mode if self.weights else "off",
-            beta=self.beta if self.fuses else None,
-            weights=self.weights,
-            kl_per_token=mean(out.kl),
-            entropy_llm_bits=mean(out.entropy_llm),
-            entropy_steered_bits=mean(out.entropy_steered),
-            timings=timings,
-            speculation=speculated,
-            ended=out.reason == "stop" and out.stopped_by is None,
-        )
-
-
-def _speculated(request: _Request, steps: InStep | None) -> Speculated:
-    auto = request.drafted is None
-    if not isinstance(steps, Speculation):
-        return Speculated(auto=auto)
-    kind, g = steps.choice()
-    return Speculated(kind if g else "off", request.drafted or g, steps.drafted, steps.accepted, auto, steps.same)
-
-
-def _same_file(a: str | Path, b: str | Path) -> bool:
-    try:
-        return Path(a).samefile(b)
-    except (OSError, ValueError):  # not there, or no path at all: whoever opens it says so
-        return False
-
-
-def _turn(messages: Sequence[Mapping[str, str]]) -> int:
-    return sum(message["role"] == "user" for message in messages)

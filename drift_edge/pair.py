@@ -6,6 +6,7 @@ error and never a slice.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 
 from llama_cpp import llama_cpp as lib
@@ -38,6 +39,33 @@ class ModelPair:
         self.n_vocab = shared_vocabulary(llm, slm)
         self.llm_format = ChatFormat(llm)
         self.slm_format = self.llm_format if slm is llm else ChatFormat(slm)
+
+    @classmethod
+    def load(
+        cls, llm: str | Path, slm: str | Path, *, gpu_layers: int | None = None, slm_gpu_layers: int | None = None
+    ) -> ModelPair:
+        """Load both models; where both are the same file, it is loaded once.
+
+        Args:
+            llm: GGUF file of the LLM.
+            slm: GGUF file of the small LM.
+            gpu_layers: layers of the LLM to offload; None means all, where the build of llama.cpp can.
+            slm_gpu_layers: the same for the sLM.
+
+        Raises:
+            ModelFileError: a file is missing, damaged or refused by llama.cpp.
+            TokenizerMismatchError: the two do not share a tokenizer.
+        """
+        llm_model = Model(llm, gpu_layers=gpu_layers)
+        slm_model = llm_model
+        try:
+            if not same_file(llm, slm):
+                slm_model = Model(slm, gpu_layers=slm_gpu_layers)
+            return cls(llm_model, slm_model)
+        except BaseException:
+            slm_model.close()
+            llm_model.close()
+            raise
 
     def close(self) -> None:
         """Free both models."""
@@ -105,6 +133,14 @@ def shared_vocabulary(llm: Model, slm: Model) -> int:
         if llm.tokenize(probe, special=False) != slm.tokenize(probe, special=False):
             raise refuse(f"they split {probe!r} differently")
     return n
+
+
+def same_file(a: str | Path, b: str | Path) -> bool:
+    """Whether both models are one file."""
+    try:
+        return Path(a).samefile(b)
+    except (OSError, ValueError):  # not there, or no path at all: whoever opens it says so
+        return False
 
 
 def _show(text: bytes) -> str:

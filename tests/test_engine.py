@@ -273,16 +273,16 @@ def test_n_tokens_cost_n_decodes_of_each_model_on_the_builtin_pair(k: int, built
 
 
 def _check_counts(drift: Drift, ask: Messages, k: int) -> None:
-    before = drift._llm.counters.decodes
+    before = drift._contexts.llm.counters.decodes
     answer = drift.complete(ask, weights=some(k), seed=2, max_tokens=30)
     n = len(answer.tokens)
     assert n > 3
     assert abs(answer.timings.llm_decodes - n) <= 1
-    assert drift._llm.counters.decodes - before == answer.timings.llm_decodes
+    assert drift._contexts.llm.counters.decodes - before == answer.timings.llm_decodes
     assert answer.timings.generated_tokens == n
     if k:
-        assert drift._steering is not None
-        counters = drift._steering.context.counters
+        assert drift._contexts.steering is not None
+        counters = drift._contexts.steering.context.counters
         assert answer.timings.slm_decodes == counters.decodes == answer.timings.llm_decodes
         # One row for each prompt's end, and k + 1 for each token.
         assert counters.rows == (k + 1) * (counters.decodes + 1)
@@ -414,7 +414,7 @@ def test_oldest_turns_are_dropped_with_a_notice(bpe_files: tuple[Path, Path]) ->
         own = [{"role": "system", "content": "You are good."}, *long_talk(30)]
         (notice,) = _notices(drift, own, weights=some(2))
         assert notice.kind == "dropped-turns"
-        shown = drift.pair.llm.detokenize(drift._llm.tokens[0])
+        shown = drift.pair.llm.detokenize(drift._contexts.llm.tokens[0])
         assert shown.startswith("You are good.")
         assert "Hello?" in shown
 
@@ -459,8 +459,8 @@ def test_answer_ends_where_any_context_is_full(tmp_path: Path) -> None:
             if answer.finish_reason == "length":
                 break
         assert answer.finish_reason == "length"
-        assert drift._steering is not None
-        held = [len(tokens) for tokens in (*drift._llm.tokens, *drift._steering.context.tokens)]
+        assert drift._contexts.steering is not None
+        held = [len(tokens) for tokens in (*drift._contexts.llm.tokens, *drift._contexts.steering.context.tokens)]
         assert 250 < max(held) <= 256
         assert held[0] < max(held)
 
@@ -527,8 +527,8 @@ def test_cancel_during_prefill(which: str, tmp_path: Path, monkeypatch: pytest.M
     long = [{"role": "user", "content": "tea? " * 1200}]
     with Drift.load(*files, ctx_size=4096, threads=1, active=1) as drift:
         usable = drift.complete(ASK, weights={"concise": 1}, seed=0, max_tokens=5)
-        assert drift._steering is not None
-        context = drift._llm if which == "llm" else drift._steering.context
+        assert drift._contexts.steering is not None
+        context = drift._contexts.llm if which == "llm" else drift._contexts.steering.context
         cancel = CancelToken()
         pressed: list[float] = []
 

@@ -21,7 +21,7 @@ import pytest
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
-from drift_edge import Drift, engine
+from drift_edge import Drift, contexts
 from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.kernel import AbortFlag
 from drift_edge.llama.context import Aborted, Context
@@ -130,12 +130,12 @@ def test_decodes_of_both_models_at_once_change_no_token(
 ) -> None:
     answers = []
     for cores in (1, 2):
-        monkeypatch.setattr(engine, "physical_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(contexts, "physical_cores", lambda cores=cores: cores)
         with Drift.load(*builtin_files, threads=1) as drift:
             answers.append(drift.complete(ASK, weights=WEIGHTS, seed=3, max_tokens=40))
-            assert drift._llm.queued == (cores == 2)
+            assert drift._contexts.llm.queued == (cores == 2)
             drift.complete(ASK, max_tokens=1)
-            assert not drift._llm.queued, "nothing runs beside the LLM, so there is nothing to queue it for"
+            assert not drift._contexts.llm.queued, "nothing runs beside the LLM, so there is nothing to queue it for"
     assert answers[0].tokens == answers[1].tokens
     assert answers[0].timings.llm_decodes == answers[1].timings.llm_decodes
 
@@ -246,7 +246,7 @@ def test_interrupted_while_waiting_for_a_queued_decode(context: Context, monkeyp
 @pytest.mark.parametrize(
     "rooms",
     [
-        pytest.param(("engine.py", "steering.py", "worker.py"), id="engine"),
+        pytest.param(("engine.py", "contexts.py", "answering.py", "steering.py", "worker.py"), id="engine"),
         pytest.param(("",), id="everything", marks=pytest.mark.long),
     ],
 )
@@ -255,7 +255,7 @@ def test_interrupted_while_waiting_for_a_queued_decode(context: Context, monkeyp
 def test_an_answer_interrupted_anywhere(
     cores: int, rooms: tuple[str, ...], bpe_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "physical_cores", lambda: cores)
+    monkeypatch.setattr(contexts, "physical_cores", lambda: cores)
     with Drift.load(*bpe_files, threads=1) as drift:
 
         def answer() -> tuple[int, ...]:
@@ -299,7 +299,7 @@ def test_an_answer_interrupted_at_random_moments(
     seed = int(os.environ.get("SEED", random.randrange(1 << 30)))
     print("SEED", seed)
     rng = random.Random(seed)
-    monkeypatch.setattr(engine, "physical_cores", lambda: cores)
+    monkeypatch.setattr(contexts, "physical_cores", lambda: cores)
     before = signal.signal(signal.SIGVTALRM, _interrupt)
     try:
         with Drift.load(*bpe_files, threads=1) as drift:

@@ -152,9 +152,9 @@ def test_threads_follow_the_size(bpe_files: tuple[Path, Path]) -> None:
     assert library.default_threads(10 << 20) == 1
     assert library.default_threads(1 << 30) == library.physical_cores() >= 1
     with Drift.load(*bpe_files) as drift:
-        assert drift._llm.threads == 1
+        assert drift._contexts.llm.threads == 1
     with Drift.load(*bpe_files, threads=2) as drift:
-        assert drift._llm.threads == 2
+        assert drift._contexts.llm.threads == 2
         assert drift.complete(ASK, weights={"concise": 1}, seed=0, max_tokens=5).tokens
 
 

@@ -125,7 +125,7 @@ def test_padding_is_never_drawn(kind: int, tmp_path: Path) -> None:
                 answer = drift.complete(ASK, weights=weights, sampler=settings, seed=1, max_tokens=60)
                 assert len(answer.tokens) > 0
                 assert max(answer.tokens) < len(BPE)
-        row = drift._llm.logits()[0]
+        row = drift._contexts.llm.logits()[0]
         assert row[len(BPE) :].min() > row[: len(BPE)].max()  # the padding did lead
         assert drift.next_logprobs(ASK).shape == (1, len(BPE))
 

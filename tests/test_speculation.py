@@ -52,8 +52,9 @@ def pair(builtin_files: tuple[Path, Path]) -> Iterator[tuple[Drift, Drift]]:
 
 def caches(drift: Drift, slm: bool = True) -> list[list[int]]:
     """What every sequence holds."""
-    assert drift._steering is not None or not slm
-    return [*drift._llm.tokens, *(drift._steering.context.tokens if slm and drift._steering else [])]
+    contexts = drift._contexts
+    assert contexts.steering is not None or not slm
+    return [*contexts.llm.tokens, *(contexts.steering.context.tokens if slm and contexts.steering else [])]
 
 
 def question(text: str) -> Messages:
@@ -146,9 +147,9 @@ def test_without_fusion_the_base_drafts_for_the_llm(pair: tuple[Drift, Drift], s
             assert b.speculation.draft == "base"
             assert b.speculation.accepted > 3
             assert b.timings.llm_decodes < a.timings.llm_decodes
-            prompt = ahead.pair.slm_format.encode(messages, ahead.attributes.base, ahead._answers.by_text)
-            assert ahead._steering is not None
-            base = ahead._steering.context.tokens[0]
+            prompt = ahead.pair.slm_format.encode(messages, ahead.attributes.base, ahead._contexts.answers.by_text)
+            assert ahead._contexts.steering is not None
+            base = ahead._contexts.steering.context.tokens[0]
             assert base == [*prompt, *b.tokens][: len(base)]
             assert len(base) > len(prompt) + len(b.tokens) - 9
         messages = follow_up(messages, a)
@@ -254,8 +255,8 @@ def test_cancelled_within_a_decode(
     """The flag goes up as the n-th decode of a model begins: what was drafted until then is out of the caches."""
     with Drift.load(*builtin_files) as drift:
         drift.complete(ASK, weights=WEIGHTS, seed=3, max_tokens=12, speculate=3, draft="steered")
-        assert drift._steering is not None
-        context = drift._llm if which == "llm" else drift._steering.context
+        assert drift._contexts.steering is not None
+        context = drift._contexts.llm if which == "llm" else drift._contexts.steering.context
         cancel, calls = CancelToken(), 0
 
         def stopped(decode: Callable[..., None]) -> Callable[..., None]:
@@ -277,8 +278,9 @@ def test_cancelled_within_a_decode(
         assert answer.finish_reason == "cancelled"
         prompts = answer.timings.prompt_tokens
         n = len(answer.tokens)
-        assert len(drift._llm.tokens[0]) in (prompts + n - 1, prompts + n)
-        assert drift._llm.tokens[0][prompts:] == list(answer.tokens[: len(drift._llm.tokens[0]) - prompts])
+        held = drift._contexts.llm.tokens[0]
+        assert len(held) in (prompts + n - 1, prompts + n)
+        assert held[prompts:] == list(answer.tokens[: len(held) - prompts])
         again = drift.complete(question("Tell me about cats."), weights=WEIGHTS, seed=3, max_tokens=20)
         with Drift.load(*builtin_files) as fresh:
             wanted = fresh.complete(question("Tell me about cats."), weights=WEIGHTS, seed=3, max_tokens=20)
@@ -377,7 +379,7 @@ def test_auto_keeps_the_text_and_remembers_prices(builtin_files: tuple[Path, Pat
 
 def test_auto_that_is_settled_on_nothing_costs_nothing(builtin_files: tuple[Path, Path]) -> None:
     with Drift.load(*builtin_files) as drift:
-        costs = drift._costs()
+        costs = drift._planner.costs()
         for rows in (1, *range(2, 9)):
             for _ in range(2):
                 costs.add(costs.llm, rows, float(rows))
@@ -400,7 +402,7 @@ def test_auto_that_is_settled_on_nothing_costs_nothing(builtin_files: tuple[Path
 def test_a_model_that_cannot_roll_back(which: str, pair: tuple[Drift, Drift], monkeypatch: pytest.MonkeyPatch) -> None:
     plain, ahead = pair
     monkeypatch.setattr(getattr(ahead.pair, which), "can_roll_back", False)
-    monkeypatch.setattr(ahead, "_told", set())
+    monkeypatch.setattr(ahead._answerer, "_told", set())
     for turn, kinds in enumerate((["no-speculation"], [])):
         events = list(ahead.chat(ASK, weights=WEIGHTS, seed=turn, max_tokens=9, speculate=3))
         notices = [e for e in events if isinstance(e, Notice)]

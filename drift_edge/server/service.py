@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from drift_edge.aio import AsyncDrift
 from drift_edge.conversation import Mode
-from drift_edge.engine import DEFAULT_ACTIVE, DEFAULT_BETA
 from drift_edge.events import Answer, CancelToken, Event, Finish
 from drift_edge.learner import Learner, Lesson
 from drift_edge.preferences import PreferencePair
 from drift_edge.profile import Profile
+from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
 from drift_edge.scoring import Scorer
 from drift_edge.server.defaults import Defaults
