@@ -24,7 +24,7 @@ help:
 	@echo "make test-long run the slow tests too"
 	@echo "make lint      ruff and mypy"
 	@echo "make sanitize  kernel tests under ASan and UBSan"
-	@echo "make bench     measure the kernel and the engine"
+	@echo "make bench     measure speed (ARGS='--made 8b+1b' for a large pair)"
 	@echo "make oracle    compute the oracle values anew with transformers (installs torch)"
 	@echo "make nano      train the built-in pair anew (QUICK=1 for a trial run; installs torch)"
 	@echo "make nano-report  measure the built-in pair for its model card"
@@ -50,8 +50,8 @@ lint: $(DEV_STAMP)
 sanitize: $(DEV_STAMP)
 	PYTHON=$(CURDIR)/$(BIN)/python bash tests/kernel/sanitize.sh
 
-bench: $(DEV_STAMP)
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(STAMP)
+	@$(BIN)/drift-edge bench $(ARGS)
 
 vocabs: $(DEV_STAMP)
 	@test -d tests/.vocabs || $(BIN)/python tests/fetch_vocabs.py

@@ -1,1 +1,1 @@
-"""Benchmarks: every figure is a ratio against a peer or a limit, measured in one run. `make bench`."""
+"""Benchmarks: every figure is a ratio against a peer or a limit, measured in one run. `drift-edge bench`."""

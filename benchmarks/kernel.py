@@ -1,4 +1,4 @@
-"""The kernel against its numpy twin, plain numpy, and the memory: `python -m benchmarks.kernel [--quick] [--json]`.
+"""The kernel against its numpy twin, plain numpy, and the memory: `drift-edge bench kernel`.
 
 One token's work at k = 7: fuse nine rows of V logits, then draw (temperature 0.8, top-k 40, top-p 0.95, min-p 0.05).
 The limit of `fuse` is the time it takes to read the same bytes and do nothing with them. Programs take turns, each
@@ -7,12 +7,10 @@ warmed by one call that is not timed, so that all see the same caches and the sa
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
 
@@ -62,18 +60,18 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the rows as tables, with the ratios that matter."""
+def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The rows as tables, with the ratios that matter."""
     info = kernel.active()
-    print(f"\nKernel: {info.name} ({info.isa}), k = {K}, medians (least in brackets)")
+    yield (f"Kernel: {info.name} ({info.isa}), k = {K}, medians (least in brackets)")
     for n in VOCABULARIES:
         ms = {row["name"]: row["ms"] for row in rows if row["vocabulary"] == n}
-        print(f"V = {n:,}{'ms':>41} {'':>12} {'GB/s':>6}")
+        yield (f"V = {n:,}{'ms':>41} {'':>12} {'GB/s':>6}")
         for row in rows:
             if row["vocabulary"] == n:
-                print(f"  {row['name']:38} {row['ms']:8.4f} ({row['best_ms']:8.4f}) {row['gb_per_s']:7.1f}")
+                yield (f"  {row['name']:38} {row['ms']:8.4f} ({row['best_ms']:8.4f}) {row['gb_per_s']:7.1f}")
         if FUSE in ms:
-            print(
+            yield (
                 f"  fuse: {ms[READ] / ms[FUSE]:.2f} of the read's speed, {ms[FUSE_TWIN] / ms[FUSE]:.1f} x the twin's; "
                 f"fuse + sample: {ms[STEP] * 1e3:.1f} us, {ms[SORT] / ms[STEP]:.0f} and {ms[MASKS] / ms[STEP]:.0f} x "
                 "the naive programs'"
@@ -114,12 +112,14 @@ def _programs(n: int) -> dict[str, Program]:
 
 def _naive_fuse(llm: NDArray[Any], slm: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
     """Eq. 15 as one would type it."""
-    return llm + sum(p * (h_i - slm[0]) for p, h_i in zip(weights, slm[1:], strict=True))
+    h: NDArray[Any] = llm + sum(p * (h_i - slm[0]) for p, h_i in zip(weights, slm[1:], strict=True))
+    return h
 
 
 def _softmax(z: NDArray[Any]) -> NDArray[Any]:
     p: NDArray[Any] = np.exp(z - z.max())
-    return p / p.sum()
+    p /= p.sum()
+    return p
 
 
 def _sample_by_sorting(h: NDArray[Any], rng: np.random.Generator) -> int:
@@ -142,20 +142,3 @@ def _sample_by_masks(h: NDArray[Any], rng: np.random.Generator) -> int:
     p = _softmax(z)
     z[p < MIN_P * p.max()] = -np.inf
     return int(rng.choice(len(z), p=_softmax(z)))
-
-
-def main() -> None:
-    """Run, and print tables or JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernel", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    args = parser.parse_args()
-    rows = run(quick=args.quick)
-    if args.json:
-        print(json.dumps(rows, indent=1))
-    else:
-        show(rows)
-
-
-if __name__ == "__main__":
-    main()

@@ -26,7 +26,9 @@ def without_amx() -> Iterator[None]:
         yield
 
 
-def plain_llama(path: Path, *, n_ctx: int = 1024, **settings: Any) -> Any:
-    """A `llama_cpp.Llama` of `path` on one thread, as most people use llama-cpp-python; `settings` are the class's."""
+def plain_llama(path: Path, *, n_ctx: int = 1024, threads: int = 1, **settings: Any) -> Any:
+    """A `llama_cpp.Llama` of `path`, as most people use llama-cpp-python; `settings` are the class's."""
     with without_amx():
-        return llama_cpp.Llama(str(path), n_ctx=n_ctx, n_threads=1, n_threads_batch=1, verbose=False, **settings)
+        return llama_cpp.Llama(
+            str(path), n_ctx=n_ctx, n_threads=threads, n_threads_batch=threads, verbose=False, **settings
+        )

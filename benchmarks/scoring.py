@@ -1,4 +1,4 @@
-"""Scoring on the built-in sLM: tokens per second against bare `llama_decode` calls over the same tokens.
+"""Scoring: tokens per second against bare `llama_decode` calls over the same tokens.
 
 The limit is what `Scorer` asked llama.cpp for, done again by `llama_decode` and `llama_memory_seq_rm` alone: the same
 tokens and rows in the same batches, no template, no tokenizer, no log-probabilities. A second limit packs as many
@@ -9,7 +9,7 @@ processor time of the process, which other programs on the machine disturb less 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,10 +19,10 @@ import numpy as np
 from llama_cpp import llama_cpp as lib
 
 from drift_edge import Attributes
+from drift_edge.approximation import choose_active, estimate_from_rewards
 from drift_edge.llama.chat import ChatFormat
 from drift_edge.llama.context import Context
 from drift_edge.llama.model import Model
-from drift_edge.models import builtin_pair
 from drift_edge.preferences import PreferencePair
 from drift_edge.scoring import Scorer
 
@@ -35,15 +35,14 @@ _REJECTED = "Oh, what a question! You will love it! It keeps you fit, and it cos
 _BATCH, _TOGETHER = 512, 8
 
 
-def run(quick: bool = False, slm: Path | None = None) -> list[dict[str, Any]]:
+def run(slm: Path, quick: bool = False) -> list[dict[str, Any]]:
     """Rows of {name, tokens, us_per_token, tokens_per_second, of_the_limit}: medians over rounds, all in turn.
 
     Args:
+        slm: GGUF of the sLM.
         quick: fewer rounds.
-        slm: GGUF of the sLM; None is the built-in one.
     """
-    path = builtin_pair()[1] if slm is None else slm
-    pairs = [PreferencePair(({"role": "user", "content": q},), _CHOSEN, _REJECTED) for q in _QUESTIONS]
+    pairs = _pairs()
     contexts: list[_Recorded] = []
 
     def make(*args: Any, **settings: Any) -> _Recorded:
@@ -51,7 +50,7 @@ def run(quick: bool = False, slm: Path | None = None) -> list[dict[str, Any]]:
         return contexts[-1]
 
     with (
-        Model(path) as model,
+        Model(slm) as model,
         mock.patch("drift_edge.scoring.Context", make),
         Scorer(model, ChatFormat(model), Attributes.builtin()) as scorer,
     ):
@@ -91,6 +90,19 @@ def run(quick: bool = False, slm: Path | None = None) -> list[dict[str, Any]]:
         }
         for name, value in cpu.items()
     ]
+
+
+def learned_weights(slm: Path, active: int = 7) -> dict[str, float]:
+    """Weights that the paper's Algorithm 1 makes of the pairs that are scored here."""
+    with Model(slm) as model, Scorer(model, ChatFormat(model), Attributes.builtin()) as scorer:
+        rewards = [scorer.score(pair).rewards() for pair in _pairs()]
+    W, L = (np.stack([pair[side] for pair in rewards]) for side in (0, 1))
+    names = tuple(Attributes.builtin())
+    return choose_active(estimate_from_rewards(names, W, L, "closed-form").as_dict(), active, renormalise=True)
+
+
+def _pairs() -> list[PreferencePair]:
+    return [PreferencePair(({"role": "user", "content": q},), _CHOSEN, _REJECTED) for q in _QUESTIONS]
 
 
 class _Recorded(Context):
@@ -165,16 +177,13 @@ class _FullBatches:
             self.context.logits()
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the rows as a table."""
-    print(
-        f"\nScoring: built-in sLM, 42 prompts, {rows[0]['tokens']:,} tokens, {rows[0]['rows']:,} rows; medians of "
-        "processor time"
-    )
-    print(f"{'':48} {'us/token':>9} {'tokens/s':>9} {'of limit':>8} {'of full':>8}")
+def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The rows as a table."""
+    yield (f"Scoring, 42 prompts, {rows[0]['tokens']:,} tokens, {rows[0]['rows']:,} rows; medians of processor time")
+    yield (f"{'':48} {'us/token':>9} {'tokens/s':>9} {'of limit':>8} {'of full':>8}")
     for row in rows:
-        print(
+        yield (
             f"{row['name']:48} {row['us_per_token']:9.2f} {row['tokens_per_second']:9.0f} "
             f"{row['of_the_limit']:8.2f} {row['of_full_batches']:8.2f}"
         )
-    print(f"scoring / limit                 {rows[0]['of_the_limit']:.2f}  (aim: at least 0.9)")
+    yield (f"scoring / limit                 {rows[0]['of_the_limit']:.2f}  (aim: at least 0.9)")

@@ -8,7 +8,7 @@ import typer
 
 from drift_edge import __version__
 
-from . import attributes, chat, doctor, learn, models, profile, serve
+from . import attributes, bench, chat, doctor, learn, models, profile, serve
 from .errors import GuardedGroup
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def drift_edge(
 
 
 app.command("chat")(chat.chat)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("learn")(learn.learn)
 app.command("serve")(serve.serve)
