@@ -15,8 +15,8 @@ from drift_edge.decoding import Decoder, InStep
 from drift_edge.errors import DecodeError, UsageError
 from drift_edge.events import Answer, CancelToken
 from drift_edge.explanation import Explanation, token_shares
-from drift_edge.llama.chat import check_messages
 from drift_edge.llama.context import Aborted
+from drift_edge.messages import check_prompt
 from drift_edge.pair import ModelPair
 from drift_edge.request import Request, active_weights
 from drift_edge.weights import check_beta, check_weights
@@ -37,7 +37,7 @@ def check_next(
     Raises:
         UsageError: an argument is out of range, an attribute is unknown, or a continuation's id does not exist.
     """
-    checked = check_messages(messages)
+    checked = check_prompt(messages)
     for token in continuation:
         if not isinstance(token, (int, np.integer)) or not 0 <= token < pair.n_vocab:
             raise UsageError(f"continuation: expected ids from 0 to {pair.n_vocab - 1:,}, got {token!r}")
@@ -95,7 +95,7 @@ def check_answer(
     """
     if answer.mode != "logits" or answer.beta is None:
         raise UsageError("nothing was fused into this answer: it was not steered by weights")
-    checked, weights, beta = check_messages(messages), check_weights(answer.weights, pool), check_beta(answer.beta)
+    checked, weights, beta = check_prompt(messages), check_weights(answer.weights, pool), check_beta(answer.beta)
     tokens = (*answer.tokens, pair.llm.end_id) if answer.ended else answer.tokens
     most = len(answer.tokens) + 1
     return Request(checked, weights, beta, "logits", most, "drop", cancel=cancel or CancelToken()), tokens

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from drift_edge import kernel
 from drift_edge.attributes import Attributes
 from drift_edge.errors import UsageError
-from drift_edge.llama.chat import ChatFormat, check_messages
+from drift_edge.llama.chat import ChatFormat
 from drift_edge.llama.model import Model
+from drift_edge.messages import check_prompt
 from drift_edge.pair import shared_vocabulary
 from drift_edge.steering import ContextSettings, Steering
 from drift_edge.weights import check_beta, check_weights, select_active
@@ -108,7 +109,7 @@ class DriftLogitsProcessor:
         Raises:
             UsageError: an argument is out of range or an attribute unknown.
         """
-        checked = check_messages(messages)
+        checked = check_prompt(messages)
         p = select_active(check_weights(weights, self.attributes), active)
         p_over_beta = np.array(list(p.values()), np.float64) / check_beta(beta)
         base = self._format.encode(checked, self.attributes.base, {})

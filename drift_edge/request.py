@@ -13,8 +13,8 @@ from drift_edge.conversation import MODES, OVERFLOWS, Mode, Overflow
 from drift_edge.costs import KINDS, Draft, DraftKind, Speculate, check_draft, check_speculate
 from drift_edge.errors import UsageError
 from drift_edge.events import CancelToken
-from drift_edge.llama.chat import check_messages
 from drift_edge.llama.template import Message
+from drift_edge.messages import check_prompt
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
 from drift_edge.weights import check_beta, check_weights, select_active
 
@@ -111,7 +111,7 @@ def check_request(
     Raises:
         UsageError: an argument is out of range, or an attribute unknown.
     """
-    checked = check_messages(messages)
+    checked = check_prompt(messages)
     p = active_weights(weights, active, steer, pool)
     if not isinstance(max_tokens, int) or max_tokens < 1:
         raise UsageError(f"max_tokens: expected a whole number, 1 or more, got {max_tokens!r}")

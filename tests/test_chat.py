@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drift_edge.errors import ChatTemplateError, UsageError
-from drift_edge.llama.chat import ChatFormat, check_messages
+from drift_edge.llama.chat import ChatFormat
 from drift_edge.llama.model import Model
 from drift_edge.llama.template import CHATML, PLAIN, Message
+from drift_edge.messages import check_prompt
 from tests import tiny
 
 SENTENCE = "You are very good."
@@ -313,26 +314,26 @@ def test_broken_template_is_an_error_when_used(open_format: Callable[[tiny.Vocab
     [
         ([], "there are none"),
         ([assistant("a")], "the last is the assistant's"),
-        ([user("a"), system("b")], r"messages\[1\]: a system message can only be the first"),
+        ([user("a"), system("b")], r"messages\[1\].role: a system message can only be the first"),
         ([system("a")], "the last is the system's"),
-        (["hi"], r"messages\[0\]: expected a dict"),
+        (["hi"], r"messages\[0\]: expected an object with role and content, got 'hi'"),
         (
             [{"role": "tool", "content": "a"}],
             r"messages\[0\].role: expected one of system, user, assistant, got 'tool'",
         ),
-        ([{"content": "a"}], "got None"),
-        ([user("a"), {"role": "user", "content": 5}], r"messages\[1\].content: expected text, got int"),
-        ([{"role": "user"}], "got NoneType"),
+        ([{"content": "a"}], "role: .*, got nothing"),
+        ([user("a"), {"role": "user", "content": 5}], r"messages\[1\].content: expected text, got a number"),
+        ([{"role": "user"}], "content: expected text, got nothing"),
     ],
 )
 def test_messages_that_make_no_sense(messages: list[object], expected: str) -> None:
     with pytest.raises(UsageError, match=expected):
-        check_messages(messages)  # type: ignore[arg-type]
+        check_prompt(messages)
 
 
 def test_checked_messages_are_a_copy() -> None:
     talk = [{"role": "user", "content": "a", "name": "Mira"}]
-    checked = check_messages(talk)
+    checked = check_prompt(talk)
     assert checked == [user("a")]
     checked[0]["content"] = "b"
     assert talk[0]["content"] == "a"

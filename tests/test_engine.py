@@ -677,7 +677,7 @@ def test_wrong_arguments_are_told_at_once(arguments: dict[str, Any], expected: s
 def test_wrong_messages_are_told_at_once(drift: Drift) -> None:
     with pytest.raises(UsageError, match="there are none"):
         drift.chat([])
-    with pytest.raises(UsageError, match="messages: expected a list of dicts, got NoneType"):
+    with pytest.raises(UsageError, match="messages: expected an array of messages, got null"):
         drift.chat(None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the last is the assistant's"):
         drift.next_logprobs([{"role": "assistant", "content": "a"}])

@@ -12,43 +12,15 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import zip_longest
 
-from drift_edge.errors import ChatTemplateError, UsageError
+from drift_edge.errors import ChatTemplateError
 from drift_edge.llama.model import Model
 from drift_edge.llama.template import Message
 
-ROLES = ("system", "user", "assistant")
 # Private-use characters: no vocabulary holds them as a token, and no template looks for them.
 _MARK = re.compile("\ue0f0([0-9]{1,9})\ue0f1")
 _MARK_CHARACTERS = re.compile("[\ue0f0\ue0f1]")
 _PROBE = "\ue0f2"
 _LONG = 32_768  # characters of a message from which on the template is spared it
-
-
-def check_messages(messages: Sequence[Mapping[str, str]]) -> list[Message]:
-    """A checked copy of `messages`.
-
-    Raises:
-        UsageError: empty, a role or content of the wrong kind, a system message that is not the first, or the last
-            message not the user's; names the message by its index.
-    """
-    if not isinstance(messages, Sequence):
-        raise UsageError(f"messages: expected a list of dicts, got {type(messages).__name__}")
-    checked: list[Message] = []
-    for i, message in enumerate(messages):
-        if not isinstance(message, Mapping):
-            raise UsageError(f"messages[{i}]: expected a dict with 'role' and 'content', got {type(message).__name__}")
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            raise UsageError(f"messages[{i}].role: expected one of {', '.join(ROLES)}, got {role!r}")
-        if not isinstance(content, str):
-            raise UsageError(f"messages[{i}].content: expected text, got {type(content).__name__}")
-        if role == "system" and i:
-            raise UsageError(f"messages[{i}]: a system message can only be the first")
-        checked.append({"role": role, "content": content})
-    if not checked or checked[-1]["role"] != "user":
-        found = f"the last is the {checked[-1]['role']}'s" if checked else "there are none"
-        raise UsageError(f"messages: expected the last to be the user's, but {found}")
-    return checked
 
 
 class ChatFormat:

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+from drift_edge import messages as rules
 from drift_edge.errors import PreferencesError, UsageError
+from drift_edge.messages import NOTHING, describe
 
-_ROLES = ("system", "user", "assistant")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +78,15 @@ class PreferencePair:
             raise PreferencesError(f"at {at}: expected an object, got {describe(data)}")
         fields = {name: data[name] for name in ("source", "time", "tie") if name in data}
         try:
-            messages, chosen, rejected = (data.get(name, _NOTHING) for name in ("messages", "chosen", "rejected"))
+            messages, chosen, rejected = (data.get(name, NOTHING) for name in ("messages", "chosen", "rejected"))
             return cls(messages, chosen, rejected, **fields)
         except UsageError as error:
             raise PreferencesError(f"at {at}.{error}") from error
 
 
-def describe(value: object) -> str:
-    """A JSON value in a few words."""
-    if value is _NOTHING:
-        return "nothing"
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, str):
-        return repr(value) if len(value) <= 40 else f"{value[:40]!r}…"
-    names = {int: "a number", float: "a number", list: "an array", dict: "an object"}
-    return names.get(type(value), type(value).__name__)
-
-
 def field(data: Mapping[str, object], name: str) -> object:
     """The value of a field; one that is missing reads as "nothing" in messages."""
-    return data.get(name, _NOTHING)
+    return data.get(name, NOTHING)
 
 
 def is_time(text: str) -> bool:
@@ -143,24 +131,12 @@ def check_responses(chosen: object, rejected: object, names: tuple[str, str]) ->
 
 
 def check_messages(value: object, at: str) -> tuple[dict[str, str], ...]:
-    """Messages as plain dicts of role and content.
+    """Messages of text that can be encoded.
 
     Raises:
-        UsageError: not an array of `{"role", "content"}`, or a system message that is not the first.
+        UsageError: as `drift_edge.messages.check_messages`, or not Unicode.
     """
-    if not isinstance(value, (list, tuple)):
-        raise UsageError(f"{at}: expected an array of messages, got {describe(value)}")
-    messages = []
-    for i, message in enumerate(value):
-        if not isinstance(message, Mapping):
-            raise UsageError(f"{at}[{i}]: expected an object with role and content, got {describe(message)}")
-        role = message.get("role", _NOTHING)
-        if role not in _ROLES:
-            raise UsageError(f"{at}[{i}].role: expected one of {', '.join(_ROLES)}, got {describe(role)}")
-        if role == "system" and i:
-            raise UsageError(f"{at}[{i}].role: a system message can only be the first")
-        messages.append({"role": role, "content": check_text(field(message, "content"), f"{at}[{i}].content")})
-    return tuple(messages)
+    return _encodable(rules.check_messages(value, at), at)
 
 
 def check_prompt(value: object, at: str) -> tuple[dict[str, str], ...]:
@@ -169,10 +145,13 @@ def check_prompt(value: object, at: str) -> tuple[dict[str, str], ...]:
     Raises:
         UsageError: as `check_messages`; or the last is not the user's, or empty.
     """
-    messages = check_messages(value, at)
-    if not messages or messages[-1]["role"] != "user":
-        found = f"the last is the {messages[-1]['role']}'s" if messages else "there are none"
-        raise UsageError(f"{at}: expected the last to be the user's, but {found}")
+    messages = _encodable(rules.check_prompt(value, at), at)
     if not messages[-1]["content"].strip():
         raise UsageError(f"{at}: the prompt is empty")
     return messages
+
+
+def _encodable(messages: list[dict[str, str]], at: str) -> tuple[dict[str, str], ...]:
+    for i, message in enumerate(messages):
+        check_text(message["content"], f"{at}[{i}].content")
+    return tuple(messages)

@@ -9,12 +9,12 @@ from itertools import groupby
 from operator import itemgetter
 
 from drift_edge.errors import UsageError
+from drift_edge.messages import describe
 from drift_edge.preferences.pair import (
     PreferencePair,
     check_messages,
     check_responses,
     check_text,
-    describe,
     field,
     is_time,
 )

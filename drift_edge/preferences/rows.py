@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drift_edge.errors import PreferencesError, UsageError
-from drift_edge.preferences.pair import PreferencePair, describe
+from drift_edge.messages import describe
+from drift_edge.preferences.pair import PreferencePair
 
 MAX_FILE = 128 << 20  # characters, unpacked; PRISM's utterances are 68 million
 MAX_ARRAY = 64 << 20  # characters of a JSON array, which is held as a whole
