@@ -54,7 +54,7 @@ bench: $(STAMP)
 	@$(BIN)/drift-edge bench $(ARGS)
 
 vocabs: $(DEV_STAMP)
-	@test -d tests/.vocabs || $(BIN)/python tests/fetch_vocabs.py
+	@$(BIN)/python tests/fetch_vocabs.py
 
 oracle: $(NANO_STAMP)
 	$(BIN)/python -m tests.oracle $(ARGS)

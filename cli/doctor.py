@@ -16,6 +16,8 @@ import typer
 
 from drift_edge import __version__
 
+from .progress import size
+
 Facts = dict[str, Any]
 
 
@@ -46,6 +48,7 @@ def examine() -> Facts:
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "kernel": _try(_kernel),
         "llama_cpp": _try(_llama),
+        "backend": _try(_backend),
         "cores": _try(_cores),
         "folders": _try(_folders),
         "built_in_pair": _try(_builtin),
@@ -66,8 +69,9 @@ def advice(facts: Facts) -> str:
     if not llama["gpu_offload"]:
         backend = _gpu_backend()
         if backend:
-            line = _pip("llama-cpp-python", cmake=f"-DGGML_{backend}=on")
-            return f"this build of llama.cpp cannot use the GPU; build it for {backend.capitalize()}: {line}"
+            return (
+                f"this build of llama.cpp cannot use the GPU; build it for {backend.capitalize()}: {_install(backend)}"
+            )
         if _has_avx2() and "AVX2 = 1" not in llama["system"]:
             return f"this build of llama.cpp does without AVX2; build it here: {_pip('llama-cpp-python')}"
         return "nothing to mend: C kernel, llama.cpp built for this CPU, no GPU found (one would be faster)"
@@ -92,6 +96,20 @@ def _llama() -> Facts:
     from drift_edge.llama import library
 
     return {"gpu_offload": library.supports_gpu(), "system": library.system_info()}
+
+
+def _backend() -> Facts:
+    """What this machine's llama.cpp should be built for, how to install it so, and the memory it would use."""
+    from drift_edge.llama import offload
+
+    backend = _gpu_backend() or "CPU"
+    memory = offload.ram()
+    facts: Facts = {"best": backend.lower(), "install": _install(backend)}
+    if memory is not None:
+        facts["memory"] = size(memory)
+    for gpu in offload.gpus():
+        facts[gpu.name] = f"{size(gpu.free)} of {size(gpu.total)} free"
+    return facts
 
 
 def _cores() -> Facts:
@@ -142,6 +160,11 @@ def _has_avx2() -> bool:
         return " avx2 " in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
+
+
+def _install(backend: str) -> str:
+    """The line that installs llama-cpp-python, built here for `backend`."""
+    return _pip("llama-cpp-python", cmake="" if backend == "CPU" else f"-DGGML_{backend}=on")
 
 
 def _pip(package: str, *options: str, cmake: str = "") -> str:

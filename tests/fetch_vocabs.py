@@ -17,6 +17,13 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / ".vocabs"
 NAMES = ("llama-bpe", "llama-spm", "phi-3", "gemma-4", "qwen2")
+# What llama.cpp has beyond them: every other way of splitting text that comes with a file, WordPiece (bert-bge) and
+# Unigram (nomic-bert-moe) among them.
+MORE = (
+    *("aquila", "baichuan", "bert-bge", "command-r", "deepseek-coder", "deepseek-llm", "falcon", "gpt-2", "gpt-neox"),
+    *("mpt", "nomic-bert-moe", "qwen35", "refact", "starcoder"),
+)
+ALL = NAMES + MORE
 
 
 def download(folder: Path) -> Path:
@@ -30,7 +37,7 @@ def download(folder: Path) -> Path:
 
 def extract(sdist: Path, folder: Path) -> None:
     """Just the vocabulary files of `sdist`, written into `folder`."""
-    wanted = {f"vendor/llama.cpp/models/ggml-vocab-{name}.gguf" for name in NAMES}
+    wanted = {f"vendor/llama.cpp/models/ggml-vocab-{name}.gguf" for name in ALL}
     with tarfile.open(sdist) as archive:
         for member in archive:
             path = member.name.partition("/")[2]
@@ -48,14 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fetch llama.cpp's vocabulary files for the tests.")
     parser.add_argument("--sdist", type=Path, help="a source package of llama-cpp-python that is already here")
     sdist = parser.parse_args().sdist
-    if all((FOLDER / f"ggml-vocab-{name}.gguf").is_file() for name in NAMES):
+    if all((FOLDER / f"ggml-vocab-{name}.gguf").is_file() for name in ALL):
         return
     with tempfile.TemporaryDirectory() as name:
         extract(sdist or download(Path(name)), Path(name))
         FOLDER.mkdir(exist_ok=True)  # only now, so that an interrupted download leaves nothing that looks complete
         for path in Path(name).glob("*.gguf"):
             shutil.move(path, FOLDER / path.name)
-    print(f"{len(NAMES)} vocabularies are in {FOLDER}")
+    print(f"{len(ALL)} vocabularies are in {FOLDER}")
 
 
 if __name__ == "__main__":

@@ -176,6 +176,27 @@ def test_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert advice({**good, "kernel": {"name": "numpy"}}).startswith("unset DRIFT_EDGE_KERNEL")
 
 
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        ("METAL", 'CMAKE_ARGS="-DGGML_METAL=on" '),
+        ("CUDA", 'CMAKE_ARGS="-DGGML_CUDA=on" '),
+        ("VULKAN", 'CMAKE_ARGS="-DGGML_VULKAN=on" '),
+        (None, ""),
+    ],
+)
+def test_doctor_prints_the_line_for_this_machines_backend(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, found: str | None, line: str
+) -> None:
+    monkeypatch.setattr("drift_edge.cli.doctor._gpu_backend", lambda: found)
+    monkeypatch.setattr("drift_edge.cli.doctor.os.name", "posix")
+    pip = f"{sys.executable} -m pip install --force-reinstall --no-cache-dir llama-cpp-python"
+    backend = json.loads(cli("doctor", "--json").out)["backend"]
+    assert backend["best"] == (found or "CPU").lower()
+    assert backend["install"] == line + pip
+    assert f"install: {line}{pip}\n" in cli("doctor").out
+
+
 # -- chat on real engines
 
 
