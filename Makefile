@@ -16,7 +16,7 @@ export CFLAGS := $(CFLAGS) -mno-amx-int8
 export CXXFLAGS := $(CXXFLAGS) -mno-amx-int8
 endif
 
-.PHONY: chat test test-long lint sanitize bench oracle nano nano-report vocabs dist clean help
+.PHONY: chat test test-long lint sanitize bench oracle nano nano-report vocabs docs dist clean help
 
 help:
 	@echo "make chat      talk to the built-in pair (ARGS='--weights concise=0.8' for flags)"
@@ -28,6 +28,7 @@ help:
 	@echo "make oracle    compute the oracle values anew with transformers (installs torch)"
 	@echo "make nano      train the built-in pair anew (QUICK=1 for a trial run; installs torch)"
 	@echo "make nano-report  measure the built-in pair for its model card"
+	@echo "make docs      build the docs into build/site"
 	@echo "make dist      build the sdist and a wheel from it"
 
 chat: $(STAMP)
@@ -64,6 +65,10 @@ nano: $(NANO_STAMP)
 
 nano-report: $(DEV_STAMP)
 	$(BIN)/python -m drift_edge.models.nano.report $(ARGS)
+
+docs: $(DEV_STAMP)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]' >&2
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 dist: $(DEV_STAMP)
 	rm -rf dist && $(BIN)/python -m build

@@ -147,8 +147,7 @@ class AsyncDrift:
         for an answer that is kept in a variable); one that waits for its turn then never begins.
 
         Args:
-            messages, weights, beta, active, steer, sampler, seed, attempt, max_tokens, stop, overflow, cancel,
-                measure, speculate, draft: as in `Drift.chat`; leaving sets `cancel`.
+            cancel: stops the answer; leaving sets it. The other arguments are those of `Drift.chat`.
 
         Raises:
             UsageError: an argument is out of range, or an attribute unknown.

@@ -380,7 +380,7 @@ class Drift:
 
         Raises:
             UsageError: a continuation's id does not exist.
-            As `chat`.
+            DriftError: as `chat`.
         """
         request = inspection.check_next(
             self.pair, self.attributes, messages, continuation, weights, beta, active, steer
