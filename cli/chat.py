@@ -8,14 +8,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drift_edge.errors import UsageError
 
-from .which import MODEL
+from . import options
 
 if TYPE_CHECKING:
     from drift_edge.attributes import Attributes
@@ -30,28 +29,12 @@ if TYPE_CHECKING:
 _MAX_STDIN = 16 << 20
 
 
-class Steer(StrEnum):
-    """How the answer is steered."""
-
-    logits = "logits"
-    prompt = "prompt"
-    off = "off"
-
-
 class Draft(StrEnum):
     """What drafts tokens that the LLM then verifies."""
 
     auto = "auto"
     steered = "steered"
     base = "base"
-
-
-class FlashAttn(StrEnum):
-    """llama.cpp's flash attention."""
-
-    auto = "auto"
-    on = "on"
-    off = "off"
 
 
 class Color(StrEnum):
@@ -63,35 +46,20 @@ class Color(StrEnum):
 
 
 def chat(
-    pair: Annotated[
-        str | None, typer.Argument(metavar="PAIR", help="'nano' (built in), or a pair of `models list`.")
-    ] = None,
+    pair: options.Pair = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="Ask this and leave. What is piped in goes below it.")
     ] = None,
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
-    llm: Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM: a GGUF file, or pulled.")] = None,
-    slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM, of the same family.")] = None,
-    profile: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", help="What was learned of you steers.  [default: default]")
-    ] = None,
-    no_profile: Annotated[
-        bool, typer.Option("--no-profile", help="No profile steers, and nothing is learned.")
-    ] = False,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="A=0.8,B=-0.3|@FILE.json", help="Weights p of the attributes, instead of the profile's."),
-    ] = None,
-    beta: Annotated[
-        float | None, typer.Option(help="Strength; smaller steers more.  [default: the profile's, or 0.5]")
-    ] = None,
-    active: Annotated[
-        int | None, typer.Option(help="Most attributes that take part at once.  [default: the profile's, or 7]")
-    ] = None,
-    steer: Annotated[
-        Steer | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, or not at all.")
-    ] = None,
-    attributes: Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")] = None,
+    llm: options.Llm = None,
+    slm: options.Slm = None,
+    profile: options.ProfileName = None,
+    no_profile: options.NoProfile = False,
+    weights: options.Weights = None,
+    beta: options.Beta = None,
+    active: options.Active = None,
+    steer: options.Steer = None,
+    attributes: options.Pool = None,
     temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token.  [default: 0.8]")] = None,
     top_k: Annotated[int | None, typer.Option(help="Keep the k likeliest tokens; 0 is off.  [default: 40]")] = None,
     top_p: Annotated[float | None, typer.Option(help="Keep this much probability; 1 is off.  [default: 0.95]")] = None,
@@ -107,15 +75,15 @@ def chat(
         Draft | None, typer.Option(help="Draft with the attributes, or by the base prompt.  [default: auto]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the answer reproducible.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")] = None,
+    max_tokens: options.MaxTokens = None,
     system: Annotated[str | None, typer.Option(help="System prompt of your own.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")] = None,
-    ctx_size: Annotated[int | None, typer.Option(help="Tokens of context.  [default: 4096 at most]")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
-    gpu_layers: Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: what fits]")] = None,
-    slm_gpu_layers: Annotated[int | None, typer.Option(help="The same for the small LM.")] = None,
-    cache_type: Annotated[str | None, typer.Option(help="Type of the KV cache: f16, f32, q8_0 ...")] = None,
-    flash_attn: Annotated[FlashAttn | None, typer.Option(help="Flash attention.  [default: auto]")] = None,
+    ctx_size: options.CtxSize = None,
+    threads: options.Threads = None,
+    gpu_layers: options.GpuLayers = None,
+    slm_gpu_layers: options.SlmGpuLayers = None,
+    cache_type: options.CacheType = None,
+    flash_attn: options.FlashAttn = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     stats: Annotated[bool | None, typer.Option("--stats/--no-stats", help="Say on stderr what it cost.")] = None,
     color: Annotated[Color | None, typer.Option(help="Colour on stderr.  [default: auto]")] = None,
@@ -160,11 +128,7 @@ def chat(
         "color": color and color.value,
         "save": save,
     }
-    given = read_flags(flags)
-    if no_profile:
-        if profile is not None:
-            raise UsageError("--profile and --no-profile exclude each other")
-        given = {**given, "profile": (None, "--no-profile")}
+    given = options.without_profile(read_flags(flags), no_profile)
     run(pair, prompt, given, resume=resume, as_json=as_json, verbose=verbose)
 
 

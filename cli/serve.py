@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drift_edge.errors import DriftError, UsageError
 
-from .chat import FlashAttn, Steer
-from .which import MODEL
+from . import options
 
 if TYPE_CHECKING:
     from drift_edge.engine import Drift
@@ -26,9 +24,7 @@ _SHUTDOWN = 2  # seconds for replies under way, once their answers have been sto
 
 
 def serve(
-    pair: Annotated[
-        str | None, typer.Argument(metavar="PAIR", help="'nano' (built in), or a pair that `models pull` fetched.")
-    ] = None,
+    pair: options.Pair = None,
     host: Annotated[str, typer.Option(help="Address; any but this machine's own needs a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = PORT,
     api_key: Annotated[
@@ -41,36 +37,23 @@ def serve(
         list[str] | None, typer.Option(help="Another site whose pages may ask, http://localhost:3000; may be repeated.")
     ] = None,
     waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; more get 503.")] = 32,
-    llm: Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM: a GGUF file, or pulled.")] = None,
-    slm: Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM, of the same family.")] = None,
-    profile: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", help="What steers and learns.  [default: default]")
-    ] = None,
-    no_profile: Annotated[
-        bool, typer.Option("--no-profile", help="No profile steers, unless a request names one.")
-    ] = False,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="A=0.8,B=-0.3|@FILE.json", help="Weights p of the attributes, instead of the profile's."),
-    ] = None,
-    beta: Annotated[
-        float | None, typer.Option(help="Strength; smaller steers more.  [default: the profile's, or 0.5]")
-    ] = None,
-    active: Annotated[
-        int | None, typer.Option(help="Most attributes that take part at once.  [default: the profile's, or 7]")
-    ] = None,
-    steer: Annotated[
-        Steer | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, or not at all.")
-    ] = None,
-    attributes: Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")] = None,
+    llm: options.Llm = None,
+    slm: options.Slm = None,
+    profile: options.ProfileName = None,
+    no_profile: options.NoProfile = False,
+    weights: options.Weights = None,
+    beta: options.Beta = None,
+    active: options.Active = None,
+    steer: options.Steer = None,
+    attributes: options.Pool = None,
+    max_tokens: options.MaxTokens = None,
     system: Annotated[str | None, typer.Option(help="System prompt of conversations that have none.")] = None,
-    ctx_size: Annotated[int | None, typer.Option(help="Tokens of context.  [default: 4096 at most]")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")] = None,
-    gpu_layers: Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: all]")] = None,
-    slm_gpu_layers: Annotated[int | None, typer.Option(help="The same for the small LM.")] = None,
-    cache_type: Annotated[str | None, typer.Option(help="Type of the KV cache: f16, f32, q8_0 ...")] = None,
-    flash_attn: Annotated[FlashAttn | None, typer.Option(help="Flash attention.  [default: auto]")] = None,
+    ctx_size: options.CtxSize = None,
+    threads: options.Threads = None,
+    gpu_layers: options.GpuLayers = None,
+    slm_gpu_layers: options.SlmGpuLayers = None,
+    cache_type: options.CacheType = None,
+    flash_attn: options.FlashAttn = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Requests and llama.cpp's log on stderr.")] = False,
 ) -> None:
     """Serve OpenAI's chat API and a page, steered by the profile and teaching it.
@@ -98,11 +81,7 @@ def serve(
         "cache-type": cache_type,
         "flash-attn": flash_attn and flash_attn.value,
     }
-    given = read_flags(flags)
-    if no_profile:
-        if profile is not None:
-            raise UsageError("--profile and --no-profile exclude each other")
-        given = {**given, "profile": (None, "--no-profile")}
+    given = options.without_profile(read_flags(flags), no_profile)
     try:
         from drift_edge.server import Access
     except ModuleNotFoundError as error:
