@@ -29,6 +29,8 @@ DRAFTS: tuple[Draft, ...] = ("auto", *KINDS)
 MOST_DRAFTED = 7  # tokens drafted at once; one decode verifies them and gives the token after: 8 rows
 WORTH = 0.97  # a draft is taken when it needs less than this share of the time without one
 
+_FOUR = 4  # rows that a matrix product on a CPU takes at once
+_SHARE = 0.85  # of a larger shape's price in proportion: the least that fewer rows were seen to cost
 _SEEN = 2  # samples that make a price: the first of a shape pays for memory and graphs
 _PRIOR, _PRIOR_WEIGHT = 0.8, 4.0  # acceptance before anything is known, and how many trials that belief counts for
 _KEEP = 0.95  # of the trials so far, with every block
@@ -108,16 +110,18 @@ class Prices:
         return len(self._samples.get(rows, ())) >= _SEEN
 
     def of(self, rows: int) -> float:
-        """The price of a shape; of one not seen, what it costs at best going by its neighbours: on the line between
-        two, as much as the next smaller, or in proportion to the next larger; 0 where nothing is known."""
+        """The price of a shape; of one not seen, what it costs at best: no less than a smaller one, and little less
+        than its share of the next larger one; 0 where nothing is known.
+
+        Rows in fours are the cheap ones on a CPU, so that three may cost more than four: a shape is held against
+        smaller ones of fours, and those that lie between the same fours."""
         if self.known(rows):
             return median_low(self._samples[rows])
         seen = [r for r in self._samples if self.known(r)]
-        below, above = max((r for r in seen if r < rows), default=0), min((r for r in seen if r > rows), default=0)
-        if not above:
-            return self.of(below) if below else 0.0
-        low, high = self.of(below) if below else 0.0, self.of(above)
-        return low + (high - low) * (rows - below) / (above - below)
+        whole = rows // _FOUR * _FOUR
+        below = [self.of(r) for r in seen if r < rows and (r >= whole or r == 1 or r % _FOUR == 0)]
+        above = min((r for r in seen if r > rows), default=0)
+        return max([*below, _SHARE * self.of(above) * rows / above if above else 0.0])
 
     def to_dict(self) -> dict[str, float]:
         """The prices as JSON values."""

@@ -31,8 +31,8 @@ def priced(prices: dict[int, float]) -> Prices:
 
 
 # Milliseconds on two cores: an 8B shape, and a 1B shape with k = 7.
-LLM = {1: 329.0, 3: 839.0, 4: 483.0, 8: 799.0}
-SLM = {1: 27.0, 8: 129.0, 28: 360.0, 56: 700.0}
+LLM = {1: 329.0, 2: 600.0, 3: 839.0, 4: 483.0, 5: 640.0, 6: 720.0, 7: 780.0, 8: 799.0}
+SLM = {1: 27.0, 8: 129.0, 14: 190.0, 21: 270.0, 28: 360.0, 35: 450.0, 42: 530.0, 49: 620.0, 56: 700.0}
 
 
 def eight_b(acceptance: float = 0.8) -> Costs:
@@ -82,10 +82,20 @@ def test_a_price_is_the_lower_middle_of_the_last_five() -> None:
 def test_a_shape_not_seen_is_as_cheap_as_its_neighbours_allow() -> None:
     assert Prices().of(3) == 0
     prices = priced({4: 10.0, 8: 30.0})
-    assert prices.of(2) == 5  # in proportion
-    assert prices.of(6) == 20  # on the line between
+    assert prices.of(2) == pytest.approx(0.85 * 5)  # little less than its share
+    assert prices.of(5) == pytest.approx(0.85 * 30 * 5 / 8)
+    assert priced({4: 10.0, 8: 11.0}).of(6) == 10  # no less than fewer rows
     assert prices.of(64) == 30  # more rows may cost nothing
     assert priced({1: 2.0}).of(8) == 2
+
+
+def test_rows_in_fours_may_cost_less_than_three() -> None:
+    prices = priced({1: 2.0, 3: 9.0})
+    assert prices.of(4) == 2
+    assert prices.of(2) == pytest.approx(0.85 * 6)
+    assert priced({1: 2.0, 2: 4.0}).of(3) == 4
+    assert priced({1: 2.0, 4: 5.0, 5: 8.0, 6: 10.0}).of(7) == 10
+    assert priced({1: 2.0, 4: 5.0, 7: 12.0}).of(8) == 5
 
 
 def test_seconds_a_token_of_each_draft() -> None:
@@ -133,6 +143,40 @@ def test_auto_measures_a_step_without_a_draft_first() -> None:
         assert plan.choose(99, 999, 100)[1] == 0
         plan.costs.add(plan.costs.slm, 8, 1.0)
     assert plan.choose(99, 999, 100)[1] > 0  # what has not been tried may pay
+
+
+# Milliseconds by rows, one thread of a Zen 3 core: a shape of 135 million parameters and one of 3 billion.
+ZEN = {1: 15.0, 2: 29.0, 3: 46.0, 4: 37.0, 5: 53.0, 6: 50.0, 7: 67.0, 8: 60.0}
+FEW = {1: 14.0, 8: 59.0, 14: 95.0, 21: 139.0, 28: 169.0, 35: 230.0, 42: 270.0, 49: 320.0, 56: 331.0}
+FLAT = {rows: 30.0 + rows for rows in range(1, 9)}
+STEEP = {rows: 10.0 * rows for rows in range(1, 57)}
+
+
+@pytest.mark.parametrize("acceptance", [0.3, 0.6, 0.8, 0.95])
+@pytest.mark.parametrize("slm", [FEW, STEEP], ids=["few", "steep"])
+@pytest.mark.parametrize("scale", [1, 20])
+@pytest.mark.parametrize("llm", [LLM, ZEN, FLAT], ids=["8b", "zen", "flat"])
+def test_auto_ends_near_the_best_choice_having_tried_few(
+    llm: dict[int, float], scale: float, slm: dict[int, float], acceptance: float
+) -> None:
+    def believing(llm: Prices, slm: Prices) -> Plan:
+        costs = Costs(llm, slm)
+        for known in costs.acceptance.values():
+            known.hits, known.trials = acceptance * 1e9, 1e9
+        return Plan(costs, 7, KINDS, None)
+
+    llm = {rows: scale * ms for rows, ms in llm.items()}
+    true, plan = believing(priced(llm), priced(slm)), believing(Prices(), Prices())
+    tried = set()
+    for _ in range(80):
+        kind, g = plan.choose(99, 999, 100)
+        tried.add((kind, g))
+        plan.costs.llm.add(g + 1, llm[g + 1])
+        for rows in (8,) if kind == "steered" or not g else (1, 7 * (g + 1)):
+            plan.costs.slm.add(rows, slm[rows])
+    best = min(true.seconds(kind, g, 99) for kind in KINDS for g in range(8))
+    assert best / true.seconds(kind, g, 99) >= 0.97
+    assert len(tried) <= 12
 
 
 def test_limits() -> None:
