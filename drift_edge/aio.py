@@ -223,7 +223,8 @@ class AsyncDrift:
         """Call something that blocks, such as `drift.explain`, in the engine's thread, when its turn comes.
 
         Args:
-            function: called with `args`.
+            function: what blocks.
+            args: what it is called with.
             cancel: what ends the call; it is set when the task is cancelled, and the call waited for.
 
         Raises:
