@@ -24,10 +24,11 @@ from benchmarks.peers import without_amx
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# What needs a network, installs, serves until it is stopped, or is the very thing that runs the tests.
+# What needs a network, installs, serves until it is stopped, measures for minutes (which has tests of its own), or is
+# the very thing that runs the tests.
 ELSEWHERE = re.compile(
     r"make |python3? -m (venv|pip) |pip install |\. \.venv/|CMAKE_ARGS=|git clone |cd "
-    r"|drift-edge serve$|drift-edge models pull |drift-edge chat (llama-|--llm user/)"
+    r"|drift-edge serve$|drift-edge bench\b|drift-edge models pull |drift-edge chat (llama-|--llm user/)"
 )
 QUESTION = "How do I make tea?\n"
 
