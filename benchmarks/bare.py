@@ -20,9 +20,11 @@ class Bare:
     Args:
         drift: whose models and settings are used, in contexts of their own.
         prompts: that the sequences hold.
+        clock: seconds; `time.process_time` counts work alone, which other programs disturb less.
     """
 
-    def __init__(self, drift: Drift, prompts: Prompts) -> None:
+    def __init__(self, drift: Drift, prompts: Prompts, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         pair, settings = drift.pair, drift.settings
         self.k = len(prompts.attributes)
         self._token = pair.llm.tokenize(" the", special=False)[0]
@@ -38,17 +40,17 @@ class Bare:
         self._llm.close()
         self._slm.close()
 
-    def measure(self) -> None:
-        """Decode once in every shape that a draft of 0 to `MOST_DRAFTED` tokens needs."""
+    def measure(self, most: int = MOST_DRAFTED) -> None:
+        """Decode once in every shape that a draft of 0 to `most` tokens needs."""
         seqs = list(range(self.k + 1))
-        for rows in range(1, MOST_DRAFTED + 2):
+        for rows in range(1, most + 2):
             tokens = [self._token] * rows
             self._time("llm", rows, lambda tokens=tokens: self._llm.feed([(0, tokens)]), self._llm.logits)  # type: ignore[misc]
             self._llm.truncate(0, len(self._prompt))
         for n in {1, self.k + 1}:
             self._time("slm", n, lambda n=n: self._slm.context.extend([self._token] * n, seqs[:n]), self._slm.logits)  # type: ignore[misc]
             self._slm.keep(0)
-        for positions in range(2, MOST_DRAFTED + 2):
+        for positions in range(2, most + 2):
             self._time("slm", self.k * positions, lambda n=positions: self._attributes([self._token] * n))  # type: ignore[misc]
             self._slm.keep(0)
 
@@ -61,10 +63,10 @@ class Bare:
             context.logits()
 
     def _time(self, model: str, rows: int, *steps: Callable[[], object]) -> None:
-        start = time.perf_counter()
+        start = self._clock()
         for step in steps:
             step()
-        self._seconds.setdefault((model, rows), []).append(time.perf_counter() - start)
+        self._seconds.setdefault((model, rows), []).append(self._clock() - start)
 
     def costs(self, acceptance: dict[DraftKind, float] | None = None) -> Costs:
         """Medians, as the engine's own costs.

@@ -10,8 +10,8 @@ import typer
 
 from drift_edge.errors import UsageError
 
-TABLES = ("speed", "turns", "scoring", "kernel", "attributes")
-_USUAL = ("speed", "turns", "scoring", "kernel")
+TABLES = ("speed", "step", "turns", "scoring", "kernel", "attributes")
+_USUAL = ("speed", "step", "turns", "scoring", "kernel")
 _OF_A_LARGE_PAIR = ("speed", "turns")
 
 
@@ -96,6 +96,11 @@ def _measure(
 
         result = speed.run(*files, weights, rounds=rounds or (2 if quick else 9), tokens=tokens, say=say)
         return result, speed.lines(result)
+    if table == "step":
+        from ..benchmarks import step
+
+        result = step.run(*files, weights, rounds=rounds or (5 if quick else 30), tokens=tokens, say=say)
+        return result, step.lines(result)
     if table == "turns":
         from ..benchmarks import turns
 

@@ -23,11 +23,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["--llm", str(folder / "llm.gguf"), "--slm", str(folder / "slm.gguf")]
 
 
-def test_speed_and_turns(cli: Cli, files: list[str]) -> None:
-    result = cli("bench", "speed", "turns", *files, "--rounds", "1", "--tokens", "12", "--quick", "--json")
+def test_speed_step_and_turns(cli: Cli, files: list[str]) -> None:
+    result = cli("bench", "speed", "step", "turns", *files, "--rounds", "1", "--tokens", "12", "--quick", "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
-    assert set(found) == {"machine", "llm", "slm", "speed", "turns"}
+    assert set(found) == {"machine", "llm", "slm", "speed", "step", "turns"}
     speed = found["speed"]
     rows = {row["name"]: row for row in speed["rows"]}
     plain, off = rows["plain llama_cpp.Llama"], rows["steered, --speculate off"]
@@ -39,6 +39,8 @@ def test_speed_and_turns(cli: Cli, files: list[str]) -> None:
     without = 1e3 / (costs["llm"][1] + costs["slm"][8])
     assert speed["ceiling"]["tokens_per_second"] >= without * 0.999  # not to draft is one of the choices
     assert off["of_ceiling"] == pytest.approx(off["tokens_per_second"] / speed["ceiling"]["tokens_per_second"])
+    us = found["step"]["us"]
+    assert sum(us.values()) == pytest.approx(2 * us["the whole step"])
     turns = found["turns"]
     assert turns["turns"] == 10
     assert all(len(row["first_s"]) == len(row["prompt_tokens"]) == 10 for row in turns["rows"])
