@@ -20,25 +20,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engine import QUESTION, WEIGHTS
 from drift_edge import Drift
 from drift_edge.models import builtin_pair
 from drift_edge.preferences import PreferencePair
 
+from .pairs import Shape, write_model
+from .questions import QUESTION, WEIGHTS
+
 BESIDES = 150_000_000  # bytes
 _BUFFER = re.compile(r"^(\w+): +\S+ +(model|KV|compute|output) buffer size = +([\d.]+) MiB")
 _LONG = "Tell me of tea, of bicycles and of chess, and of what they have in common. " * 8
-#: Of a random pair made on the spot: shapes between those of real ones, in few layers.
-_LLM = {"dim": 2048, "layers": 4, "heads": 16}
-_SLM = {"dim": 512, "layers": 4, "heads": 8}
-_N_VOCAB = 32_768
+#: A larger pair, made on the spot: shapes of Llama-3.2-1B and SmolLM2-135M in few layers.
+_SHAPES = Shape(2_048, 4, 8_192, 32, 8), Shape(576, 6, 1_536, 9, 3)
 
 
 def run(llm: Path, slm: Path, name: str) -> list[dict[str, Any]]:
     """Rows of {name, cache_type, scoring, n_ctx, peak, limit, besides, one of each kind of buffer}, in bytes."""
     rows = []
     for cache_type, scoring in (("f16", False), ("q8_0", False), ("f16", True)):
-        line = [sys.executable, "-m", "benchmarks.memory", "--measure", str(llm), str(slm), cache_type]
+        line = [sys.executable, "-m", f"{__package__}.memory", "--measure", str(llm), str(slm), cache_type]
         done = subprocess.run([*line, *["--scoring"] * scoring], stdout=subprocess.PIPE, check=True)
         rows.append({"name": name, "cache_type": cache_type, "scoring": scoring, **json.loads(done.stdout)})
     return rows
@@ -52,13 +52,14 @@ def measure(llm: Path, slm: Path, cache_type: str, scoring: bool) -> dict[str, A
     logger.setLevel(logging.DEBUG)
     with Drift.load(llm, slm, cache_type=cache_type) as drift:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        asked = {"role": "user", "content": QUESTION}
         talk = [{"role": "user", "content": _LONG}]
-        for question in (talk, [*talk, {"role": "assistant", "content": "Yes."}, *QUESTION]):
+        for question in (talk, [*talk, {"role": "assistant", "content": "Yes."}, asked]):
             for _ in drift.chat(question, weights=WEIGHTS, max_tokens=20, speculate=3, seed=1):
                 pass
         if scoring:
             with drift.scorer(cache=False) as scorer:
-                scorer.score(PreferencePair(tuple(QUESTION), "First, boil some water. " * 8, "No idea. " * 9))
+                scorer.score(PreferencePair((asked,), "First, boil some water. " * 8, "No idea. " * 9))
         peak, n_ctx = _status("VmHWM"), drift.settings.n_ctx
     found: dict[str, Any] = {kind: round(size) for kind, size in buffers.sizes.items()}
     limit = sum(found.values()) + BESIDES
@@ -84,15 +85,11 @@ def _status(name: str) -> int:
     return int(re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)[1]) << 10  # type: ignore[index]
 
 
-def write_random(folder: Path) -> tuple[Path, Path]:
-    """A random pair of larger shapes, Q4_0, which llama.cpp repacks where it can."""
-    from tests import tiny
-
-    vocab = tiny.byte_bpe()
-    vocab = vocab.padded(_N_VOCAB - len(vocab))
+def write_larger(folder: Path) -> tuple[Path, Path]:
+    """The larger pair, Q4_0, which llama.cpp repacks where it can."""
     files = folder / "llm.gguf", folder / "slm.gguf"
-    for seed, (path, shape) in enumerate(zip(files, (_LLM, _SLM), strict=True)):
-        tiny.write(path, vocab, seed=seed, n_ctx=8192, quant="Q4_0", **shape)
+    for path, shape in zip(files, _SHAPES, strict=True):
+        write_model(path, shape, "Q4_0", None)
     return files
 
 
@@ -114,7 +111,9 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument("--llm", type=Path, help="GGUF file of the LLM (default: the built-in pair, and a random one)")
+    parser.add_argument(
+        "--llm", type=Path, help="GGUF file of the LLM (default: the built-in pair, and one made on the spot)"
+    )
     parser.add_argument("--slm", type=Path, help="GGUF file of the sLM")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
@@ -131,7 +130,7 @@ def main() -> None:
     else:
         rows = run(*builtin_pair(), "built-in")
         with tempfile.TemporaryDirectory() as folder:
-            rows += run(*write_random(Path(folder)), "random")
+            rows += run(*write_larger(Path(folder)), "made")
     show(rows)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))

@@ -50,7 +50,7 @@ Active = Annotated[
 Steer = Annotated[SteerMode | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, or not at all.")]
 Pool = Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")]
-CtxSize = Annotated[int | None, typer.Option(help="Tokens of context.  [default: 4096 at most]")]
+CtxSize = Annotated[int | None, typer.Option(help="Tokens of context.  [default: 4096, less for a large small LM]")]
 Threads = Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")]
 GpuLayers = Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: what fits]")]
 SlmGpuLayers = Annotated[int | None, typer.Option(help="The same for the small LM.")]

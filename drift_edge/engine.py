@@ -101,7 +101,8 @@ class Drift:
         Args:
             llm: GGUF file of the LLM.
             slm: GGUF file of the small LM; may be the same file, which is then loaded once.
-            ctx_size: tokens of context; None is 4,096 or what the models were trained for, if less.
+            ctx_size: tokens of context; None is 4,096, or less where the models were trained for less or the sLM's
+                k+1 caches would pass 2 GiB (`offload.SLM_CACHES`).
             threads: None chooses for each model by its size.
             gpu_layers: layers of the LLM to offload, -1 all; None means as many as fit, where llama.cpp can offload.
             slm_gpu_layers: the same for the sLM, which by None goes to the GPU whole or not at all.
@@ -132,7 +133,8 @@ class Drift:
         )
         pair = ModelPair.load(llm, slm, gpu_layers=gpu_layers, slm_gpu_layers=slm_gpu_layers)
         try:
-            n_ctx = ctx_size or min(DEFAULT_CONTEXT, pair.llm.n_ctx_train, pair.slm.n_ctx_train)
+            most = min(DEFAULT_CONTEXT, pair.llm.n_ctx_train, pair.slm.n_ctx_train)
+            n_ctx = ctx_size or offload.default_context(pair.slm.header, n_seq, cache_type, most)
             settings = ContextSettings(n_ctx, threads, flash_attn, cache_type)
             load_s = time.perf_counter() - start
             return cls(pair, settings, attributes=attributes, n_seq=n_seq, load_s=load_s, cache=cache)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from drift_edge import Drift
-from drift_edge.errors import ClosedError, ModelError, ModelFileError, TokenizerMismatchError, UsageError
+from drift_edge.errors import ClosedError, ModelFileError, TokenizerMismatchError, UsageError
 from drift_edge.llama import library
 from drift_edge.llama.context import Context
 from drift_edge.llama.model import Model
@@ -138,7 +138,11 @@ def test_a_failed_load_frees_what_was_opened(bpe_files: tuple[Path, Path], spm_f
         ({"cache_type": "int8"}, UsageError, "cache_type: expected one of"),
         ({"active": 0}, UsageError, "active: expected"),
         ({"active": "7"}, UsageError, "active: expected"),
-        ({"cache_type": "q8_0", "flash_attn": "off"}, ModelError, "cannot make a context"),
+        (
+            {"cache_type": "q8_0", "flash_attn": "off"},
+            UsageError,
+            "cache_type: q8_0 needs flash attention, which is off",
+        ),
     ],
 )
 def test_settings_that_are_wrong(

@@ -95,6 +95,10 @@ class Context:
             raise UsageError(f"flash_attn: expected one of {', '.join(FLASH_ATTN)}, got {flash_attn!r}")
         if cache_type not in CACHE_TYPES:
             raise UsageError(f"cache_type: expected one of {', '.join(CACHE_TYPES)}, got {cache_type!r}")
+        if flash_attn == "off" and cache_type.startswith("q"):
+            raise UsageError(
+                f"cache_type: {cache_type} needs flash attention, which is off; take f16, f32 or bf16, or let it be on"
+            )
         most = int(lib.llama_max_parallel_sequences())
         if not 1 <= n_seq <= most:
             raise UsageError(f"n_seq: expected 1 to {most} sequences, got {n_seq}")

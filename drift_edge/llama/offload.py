@@ -1,4 +1,4 @@
-"""Memory of this machine and of its GPUs, and how many layers of a model to offload there."""
+"""Memory of this machine and of its GPUs: how many layers of a model to offload, and how much context fits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from drift_edge.llama.gguf_header import GGUFHeader, read_header
 
 ALL = -1  # llama.cpp's word for all layers
 BUFFERS = 1 << 30  # bytes left free on a GPU for llama.cpp's own buffers and the screen
+SLM_CACHES = 2 << 30  # bytes of the small LM's KV caches, all sequences together, unless a context size is asked for
+_CONTEXT_STEP = 256  # llama.cpp rounds a sequence's size up to a multiple of it
 _GPU_KINDS = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU, and _IGPU
 _F16 = 2  # bytes
 _CACHE_BYTES = {"f32": 4.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32}
@@ -106,6 +108,22 @@ def cache_bytes(header: GGUFHeader, cache_type: str = "f16") -> int:
     width = number("attention.key_length", head) + number("attention.value_length", head)
     numbers = layers(header) * min(number("attention.head_count_kv", heads), heads) * width
     return int(numbers * _CACHE_BYTES.get(cache_type, _F16))
+
+
+def default_context(slm: GGUFHeader, n_seq: int, cache_type: str, most: int) -> int:
+    """Tokens of context for which the small LM's caches stay within `SLM_CACHES`.
+
+    Args:
+        slm: its header.
+        n_seq: its sequences.
+        cache_type: of its cache.
+        most: tokens, where that many fit.
+
+    Returns:
+        `most`, or a multiple of 256 below it; 256 at least.
+    """
+    fit = SLM_CACHES // (n_seq * cache_bytes(slm, cache_type))
+    return most if fit >= most else min(most, max(_CONTEXT_STEP, fit - fit % _CONTEXT_STEP))
 
 
 def layers(header: GGUFHeader) -> int:
