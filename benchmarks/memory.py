@@ -29,9 +29,9 @@ from .questions import QUESTION, WEIGHTS
 
 BESIDES = 150_000_000  # bytes
 _BUFFER = re.compile(r"^(\w+): +\S+ +(model|KV|compute|output) buffer size = +([\d.]+) MiB")
-_LONG = "Tell me of tea, of bicycles and of chess, and of what they have in common. " * 8
+_LONG = "Tell me of tea, of bicycles and of chess, and of what they have in common. " * 4
 #: A larger pair, made on the spot: shapes of Llama-3.2-1B and SmolLM2-135M in few layers.
-_SHAPES = Shape(2_048, 4, 8_192, 32, 8), Shape(576, 6, 1_536, 9, 3)
+_SHAPES = Shape(2_048, 3, 8_192, 32, 8), Shape(576, 3, 1_536, 9, 3)
 
 
 def run(llm: Path, slm: Path, name: str) -> list[dict[str, Any]]:
@@ -55,11 +55,11 @@ def measure(llm: Path, slm: Path, cache_type: str, scoring: bool) -> dict[str, A
         asked = {"role": "user", "content": QUESTION}
         talk = [{"role": "user", "content": _LONG}]
         for question in (talk, [*talk, {"role": "assistant", "content": "Yes."}, asked]):
-            for _ in drift.chat(question, weights=WEIGHTS, max_tokens=20, speculate=3, seed=1):
+            for _ in drift.chat(question, weights=WEIGHTS, max_tokens=8, speculate=3, seed=1):
                 pass
         if scoring:
             with drift.scorer(cache=False) as scorer:
-                scorer.score(PreferencePair((asked,), "First, boil some water. " * 8, "No idea. " * 9))
+                scorer.score(PreferencePair((asked,), "First, boil some water.", "No idea."))
         peak, n_ctx = _status("VmHWM"), drift.settings.n_ctx
     found: dict[str, Any] = {kind: round(size) for kind, size in buffers.sizes.items()}
     limit = sum(found.values()) + BESIDES
