@@ -3,8 +3,8 @@
 Each line is a process of its own, which loads a pair, answers two turns that fill a batch, with k = 7, and scores a
 pair of answers where the line says so. Its peak is taken from after the load on, since a load reads weights that it
 then repacks. The limit is the sum of the buffers that llama.cpp reports (weights, mapped or repacked; KV caches;
-compute; output rows), and 150 MB for all else: Python, numpy, the kernel's buffers, vocabularies. Linux alone tells a
-peak.
+compute), the rows of logits that its contexts may be asked for, and 150 MB for all else: Python, numpy, the kernel's
+buffers, vocabularies. Linux alone tells a peak.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from .pairs import Shape, write_model
 from .questions import QUESTION, WEIGHTS
 
 BESIDES = 150_000_000  # bytes
-_BUFFER = re.compile(r"^(\w+): +\S+ +(model|KV|compute|output) buffer size = +([\d.]+) MiB")
+_BUFFER = re.compile(r"^(\w+): +\S+ +(model|KV|compute) buffer size = +([\d.]+) MiB")
+_ROWS = re.compile(r"^llama_context: n_outputs_max += (\d+)")
 _LONG = "Tell me of tea, of bicycles and of chess, and of what they have in common. " * 4
 #: A larger pair, made on the spot: shapes of Llama-3.2-1B and SmolLM2-135M in few layers.
 _SHAPES = Shape(2_048, 3, 8_192, 32, 8), Shape(576, 3, 1_536, 9, 3)
@@ -48,35 +49,45 @@ def measure(llm: Path, slm: Path, cache_type: str, scoring: bool) -> dict[str, A
     """In this process: the peak after the load, and llama.cpp's buffers by kind, in bytes."""
     buffers = _Buffers()
     logger = logging.getLogger("drift_edge.llama")
+    level = logger.level
     logger.addHandler(buffers)
     logger.setLevel(logging.DEBUG)
-    with Drift.load(llm, slm, cache_type=cache_type) as drift:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        asked = {"role": "user", "content": QUESTION}
-        talk = [{"role": "user", "content": _LONG}]
-        for question in (talk, [*talk, {"role": "assistant", "content": "Yes."}, asked]):
-            for _ in drift.chat(question, weights=WEIGHTS, max_tokens=8, speculate=3, seed=1):
-                pass
-        if scoring:
-            with drift.scorer(cache=False) as scorer:
-                scorer.score(PreferencePair((asked,), "First, boil some water.", "No idea."))
-        peak, n_ctx = _status("VmHWM"), drift.settings.n_ctx
+    try:
+        with Drift.load(llm, slm, cache_type=cache_type) as drift:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+            asked = {"role": "user", "content": QUESTION}
+            talk = [{"role": "user", "content": _LONG}]
+            for question in (talk, [*talk, {"role": "assistant", "content": "Yes."}, asked]):
+                for _ in drift.chat(question, weights=WEIGHTS, max_tokens=8, speculate=3, seed=1):
+                    pass
+            if scoring:
+                with drift.scorer(cache=False) as scorer:
+                    scorer.score(PreferencePair((asked,), "First, boil some water.", "No idea."))
+            peak, n_ctx = _status("VmHWM"), drift.settings.n_ctx
+            n_vocab = drift.pair.n_vocab
+    finally:
+        logger.removeHandler(buffers)
+        logger.setLevel(level)
     found: dict[str, Any] = {kind: round(size) for kind, size in buffers.sizes.items()}
+    found["output"] = 4 * n_vocab * buffers.rows
     limit = sum(found.values()) + BESIDES
     return {"n_ctx": n_ctx, "peak": peak, "limit": limit, "besides": peak - (limit - BESIDES), **found}
 
 
 class _Buffers(logging.Handler):
-    """Adds up the buffers of llama.cpp's log, by kind."""
+    """Adds up the buffers of llama.cpp's log, by kind, and the rows of logits of all contexts."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
-        self.sizes = dict.fromkeys(("model", "KV", "compute", "output"), 0.0)
+        self.sizes = dict.fromkeys(("model", "KV", "compute"), 0.0)
+        self.rows = 0  # the output buffers' sizes are told before they have grown to that many
 
     def emit(self, record: logging.LogRecord) -> None:
         """Read one line; those of a context that is freed begin with a tilde."""
         if match := _BUFFER.match(record.getMessage()):
             self.sizes[match[2]] += float(match[3]) * (1 << 20)
+        elif match := _ROWS.match(record.getMessage()):
+            self.rows += int(match[1])
 
 
 def _status(name: str) -> int:

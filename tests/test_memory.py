@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.memory import BESIDES, measure
 from drift_edge import Drift
 from drift_edge.llama import offload
 from drift_edge.llama.gguf_header import GGUFHeader
@@ -56,3 +58,20 @@ def test_an_engine_takes_it_unless_told(bpe_files: tuple[Path, Path], monkeypatc
         assert drift.settings.n_ctx == 512
     with Drift.load(*bpe_files, ctx_size=400) as drift:
         assert drift.settings.n_ctx == 400
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a peak can be told on Linux alone")
+@pytest.mark.parametrize("scoring", [False, True])
+def test_what_is_measured(bpe_files: tuple[Path, Path], scoring: bool) -> None:
+    with Drift.load(*bpe_files) as drift:
+        llm, slm = cache_bytes(drift.pair.llm.header), cache_bytes(drift.pair.slm.header)
+        n_vocab = drift.pair.n_vocab
+    found = measure(*bpe_files, "f16", scoring)
+    a_hundredth = 0.01 * (1 << 20)  # llama.cpp tells MiB to two digits
+    scorer = 42 * 256 * slm if scoring else 0  # 42 prompts of 256 cells
+    assert found["KV"] == pytest.approx(512 * llm + 8 * 512 * slm + scorer, abs=3 * a_hundredth)
+    rows = 8 + 32 + (512 if scoring else 0)  # of the LLM, for speculation; of the sLM; of scoring
+    assert found["output"] == rows * n_vocab * 4
+    assert found["limit"] == sum(found[kind] for kind in ("model", "KV", "compute", "output")) + BESIDES
+    assert found["n_ctx"] == 512
+    assert found["peak"] > found["KV"]
