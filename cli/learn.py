@@ -124,6 +124,23 @@ def learn(
 
     if bool(files) == (ask is not None):
         raise UsageError("give files of choices, or --ask N for questions: drift-edge learn FILE... | --ask 20")
+    for_files = {
+        "--format": format,
+        "--user": user,
+        "--limit": limit,
+        "--strict": strict or None,
+        "--reduction": reduction,
+        "--estimator": estimator,
+        "--preset": preset,
+        "--dry-run": dry_run or None,
+        "--journal" if journal else "--no-journal": journal,
+        "--text-length": text_length,
+        "--exact": exact or None,
+    }
+    if ask is not None and (given := [flag for flag, value in for_files.items() if value is not None]):
+        raise UsageError(
+            f"{', '.join(given)}: for files alone, not for --ask; `drift-edge profile set` changes a profile"
+        )
     flags: dict[str, object] = {
         "llm": llm,
         "slm": slm,

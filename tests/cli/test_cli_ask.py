@@ -116,6 +116,7 @@ def test_own_weights_and_steering_are_left_out(cli: Cli, engine: FakeEngine, con
     [
         (["--ask", "0"], {}, "Error: --ask: expected 1 question or more, got 0"),
         (["--ask", "2", "pairs.jsonl"], {}, "give files of choices, or --ask N"),
+        (["--ask", "2", "--text-length", "9", "--no-journal"], {}, "--no-journal, --text-length: for files alone"),
         (["--ask", "2"], {"DRIFT_EDGE_PROFILE": "none"}, "there is no profile to learn into"),
         (["--ask", "2", "--llm", "a.gguf"], {}, "--llm needs --slm too"),
     ],
