@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from drift_edge.events import Speculated as Speculated
     from drift_edge.events import Timings as Timings
     from drift_edge.events import Token as Token
+    from drift_edge.events import TokenLogprob as TokenLogprob
     from drift_edge.explanation import Explanation as Explanation
     from drift_edge.learner import Learner as Learner
     from drift_edge.learner import Lesson as Lesson
@@ -82,7 +83,7 @@ _NAMES = {
         "UsageError",
         "WeightsError",
     ),
-    "events": ("Answer", "CancelToken", "Event", "Finish", "Notice", "Speculated", "Timings", "Token"),
+    "events": ("Answer", "CancelToken", "Event", "Finish", "Notice", "Speculated", "Timings", "Token", "TokenLogprob"),
     "explanation": ("Explanation",),
     "learner": ("Learner", "Lesson"),
     "learning": ("Scored", "learn", "score_pairs"),

@@ -140,6 +140,7 @@ class AsyncDrift:
         measure: bool = False,
         speculate: Speculate = "off",
         draft: Draft = "auto",
+        logprobs: int | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Answer a conversation: `Drift.chat` with `async for`.
 
@@ -171,6 +172,7 @@ class AsyncDrift:
             measure=measure,
             speculate=speculate,
             draft=draft,
+            logprobs=logprobs,
         )
         self._check_open()
         return self._in_turn(events, cancel)

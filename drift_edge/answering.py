@@ -63,6 +63,7 @@ class Answerer:
                 stop=stop,
                 cancel=request.cancel,
                 measure=request.measure,
+                logprobs=request.logprobs,
                 into=out,
             ):
                 last = time.perf_counter()

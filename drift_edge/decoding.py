@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drift_edge import kernel
 from drift_edge.draws import Draws, usable
-from drift_edge.events import CancelToken, FinishReason, Token
+from drift_edge.events import CancelToken, FinishReason, Token, TokenLogprob
 from drift_edge.llama.context import Aborted, Context, Logits
 from drift_edge.llama.model import Model
 from drift_edge.steering import Steering
@@ -120,6 +120,7 @@ class Decoder:
         cancel: CancelToken,
         measure: bool,
         into: Generation,
+        logprobs: int | None = None,
     ) -> Iterator[Token]:
         """Algorithm 2, from contexts that hold their prompts.
 
@@ -132,6 +133,7 @@ class Decoder:
             cancel: looked at before every token and inside every decode.
             measure: also sum entropies and the KL divergence (two more passes over the vocabulary a token).
             into: filled as tokens come.
+            logprobs: tell how likely each token was, and the so many likeliest; None tells nothing.
 
         Yields:
             One `Token` for every token drawn that does not end the answer.
@@ -158,7 +160,8 @@ class Decoder:
                 text = pieces.push(token)
                 into.text += text
                 into.held = pieces.held
-                yield Token(token, text, math.log(probability), entropy)
+                likely = () if logprobs is None else token_logprobs(model, h, token, logprobs)
+                yield Token(token, text, math.log(probability), entropy, likely)
                 if pieces.stopped_by is not None:
                     into.reason, into.stopped_by = "stop", pieces.stopped_by
                     break
@@ -169,6 +172,21 @@ class Decoder:
         finally:
             steps.settle()
         into.held = "" if pieces.stopped_by is not None else pieces.flush()
+
+
+def token_logprobs(model: Model, h: Logits, token: int, most: int) -> tuple[TokenLogprob, ...]:
+    """Log-probabilities of a token and of the likeliest, in softmax(h).
+
+    Args:
+        model: has their bytes.
+        h: float32 (n_vocab,), finite at `token`.
+        token: its id.
+        most: how many of the likeliest; tokens that the model bars are none of them.
+    """
+    logprob = float(kernel.logprobs(h[None], np.array([token], np.int32))[0])
+    top = np.argpartition(-h, most)[:most] if most < len(h) else np.arange(len(h))
+    ids = [token, *(int(i) for i in top[np.lexsort((top, -h[top]))] if np.isfinite(h[i]))]
+    return tuple(TokenLogprob(i, model.piece(i), logprob + float(h[i]) - float(h[token])) for i in ids)
 
 
 class _Pieces:

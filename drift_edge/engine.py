@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -219,6 +220,7 @@ class Drift:
         measure: bool = False,
         speculate: Speculate = "off",
         draft: Draft = "auto",
+        logprobs: int | None = None,
     ) -> Generator[Event, None, None]:
         """Answer a conversation, as a stream of events: notices, tokens, and one `Finish` at the end.
 
@@ -244,6 +246,8 @@ class Drift:
                 depend on the number of rows (`Speculated.same_text`) only the distribution is the same, and `auto`
                 leaves speculation out when a seed is given.
             draft: `steered`, `base`, or `auto` for the faster; see `drift_edge.speculation`.
+            logprobs: also tell how likely each token was before any sampler, and the so many likeliest
+                (`Token.logprobs`); None tells nothing.
 
         Raises:
             UsageError: an argument is out of range, or an attribute unknown.
@@ -252,7 +256,7 @@ class Drift:
         """
         request = check_request(
             self.attributes, messages, weights, beta, active, steer, sampler, seed, attempt, max_tokens, stop, overflow,
-            cancel, measure, speculate, draft,
+            cancel, measure, speculate, draft, logprobs,
         )  # fmt: skip
         return self._chat(request)
 
@@ -332,13 +336,14 @@ class Drift:
         threads = self.settings.threads
         return Scorer.for_pair(self.pair, self.attributes, text_length=text_length, threads=threads, cache=known)
 
-    def learner(self, profile: Profile | str | Path = "default") -> Learner:
+    def learner(self, profile: Profile | str | Path = "default", *, asked: Counter[str] | None = None) -> Learner:
         """A profile in use: what answers are steered by, and what a person's choices teach.
 
         Its choices are scored by a scorer that the engine keeps for the next one, and closes.
 
         Args:
             profile: opened with this engine's `slm` and `attributes`; or its name or path, which is opened so.
+            asked: as `Learner`, where it shall outlive it.
 
         Raises:
             ProfileError, UsageError: as `Profile.open`.
@@ -350,7 +355,7 @@ class Drift:
         if not isinstance(profile, Profile):
             profile = Profile.open(profile, slm=self.slm, attributes=self.attributes)
         text_length = profile.text_length
-        return Learner(profile, lambda: self._kept_scorer(text_length))
+        return Learner(profile, lambda: self._kept_scorer(text_length), asked)
 
     def _kept_scorer(self, text_length: int) -> Scorer:
         with self._scorers_lock:

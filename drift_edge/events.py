@@ -12,6 +12,21 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token was before any sampler: in softmax(h), at temperature 1 (Eq. 15).
+
+    Attributes:
+        token: its id.
+        piece: its bytes, which need not be whole characters; empty for a control token.
+        logprob: natural log of its probability.
+    """
+
+    token: int
+    piece: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One generated token.
 
@@ -20,12 +35,14 @@ class Token:
         text: new text; empty while a character is incomplete or a stop string may be under way.
         logprob: natural log of its probability in the distribution it was drawn from.
         entropy_bits: entropy of that distribution, in bits.
+        logprobs: of the token itself, then of the likeliest, the most likely first; empty unless asked for.
     """
 
     token: int
     text: str
     logprob: float
     entropy_bits: float
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Request:
         measure: whether entropies and the KL divergence are measured.
         kinds: the drafts to choose from.
         drafted: tokens drafted at once, or None for what is soonest.
+        logprobs: how many of the likeliest tokens are told of at each position; None tells of none.
     """
 
     messages: Sequence[Message]
@@ -59,6 +60,7 @@ class Request:
     measure: bool = False
     kinds: tuple[DraftKind, ...] = KINDS
     drafted: int | None = 0
+    logprobs: int | None = None
 
     @property
     def fuses(self) -> bool:
@@ -105,6 +107,7 @@ def check_request(
     measure: bool,
     speculate: Speculate,
     draft: Draft,
+    logprobs: int | None = None,
 ) -> Request:
     """The request that the arguments of `Drift.chat` make.
 
@@ -121,6 +124,8 @@ def check_request(
         raise UsageError(f"stop: expected a list of texts, got {stop!r}")
     if sampler is not None and not isinstance(sampler, SamplerSettings):
         raise UsageError(f"sampler: expected SamplerSettings, got {type(sampler).__name__}")
+    if logprobs is not None and (not isinstance(logprobs, int) or isinstance(logprobs, bool) or logprobs < 0):
+        raise UsageError(f"logprobs: expected a whole number, 0 or more, or None, got {logprobs!r}")
     if overflow not in OVERFLOWS:
         raise UsageError(f"overflow: expected one of {', '.join(OVERFLOWS)}, got {overflow!r}")
     return Request(
@@ -139,4 +144,5 @@ def check_request(
         measure,
         check_draft(draft),
         check_speculate(speculate),
+        logprobs,
     )

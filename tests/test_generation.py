@@ -5,14 +5,17 @@ The models here are scripted: they say a given text, one token for each of its b
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drift_edge import Answer, CancelToken, Drift, Finish, SamplerSettings, Token
+from drift_edge.errors import UsageError
 from tests import tiny
 from tests.conftest import ASK
 
@@ -228,3 +231,26 @@ def test_sentencepiece_answers_keep_their_blanks(tmp_path: Path) -> None:
     path = tiny.write_script(tmp_path / "m.gguf", vocab, tiny.say(vocab, tokens, end="</s>"))
     with Drift.load(path, path) as drift:
         assert drift.complete(ASK, seed=0).text == " Hello the\u00e9 tea."
+
+
+def test_logprobs_are_those_before_any_sampler(drift: Drift) -> None:
+    asked = {"seed": 3, "max_tokens": 8, "sampler": SamplerSettings(temperature=0.3, top_k=2), "logprobs": 4}
+    weights = {"concise": 0.8, "vivid": -0.5}
+    tokens = [event for event in drift.chat(ASK, weights=weights, **asked) if isinstance(event, Token)]
+    rows = drift.next_logprobs(ASK, [token.token for token in tokens], weights=weights)
+    for token, row in zip(tokens, rows, strict=False):
+        own, *likeliest = token.logprobs
+        assert own.token == token.token
+        assert own.logprob == pytest.approx(row[token.token], abs=1e-4)
+        assert [told.token for told in likeliest] == list(np.argsort(-row, kind="stable")[:4])
+        assert all(told.piece == drift.pair.llm.piece(told.token) for told in token.logprobs)
+    assert all(event.logprobs == () for event in drift.chat(ASK, max_tokens=2) if isinstance(event, Token))
+    with pytest.raises(UsageError, match="logprobs"):
+        drift.chat(ASK, logprobs=-1)
+
+
+def test_all_logprobs_are_a_distribution(drift: Drift) -> None:
+    token = next(event for event in drift.chat(ASK, max_tokens=1, logprobs=1 << 30) if isinstance(event, Token))
+    values = [told.logprob for told in token.logprobs[1:]]
+    assert sum(math.exp(value) for value in values) == pytest.approx(1)
+    assert values == sorted(values, reverse=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.resources import files
 
 from fastapi import FastAPI, Request
@@ -54,15 +52,9 @@ def create_app(
     access = access or Access()
     service = Service(engine, defaults or Defaults(), waiting, model or engine.drift.pair.llm.path.stem)
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await service.close()
-
     app = FastAPI(
         title="drift-edge",
         version=__version__,
-        lifespan=lifespan,
         docs_url=None,  # its page fetches scripts from elsewhere
         redoc_url=None,
         openapi_url=None,

@@ -40,7 +40,7 @@ def routes(service: Service, started: int) -> APIRouter:
 
     @router.post("/v1/chat/completions")
     async def complete(request: Request, body: Completion) -> Response:
-        call = await service.call(body)
+        call = await service.call(body, logprobs=body.top_logprobs or 0 if body.logprobs else None)
         events, reply = service.events(call), Reply(service.model)
         if not body.stream:
             return JSONResponse(await until_gone(request, _complete(service, reply, call, body, events)))
@@ -70,7 +70,7 @@ async def _streamed(request: Request, values: AsyncGenerator[object, None]) -> E
 async def _complete(
     service: Service, reply: Reply, call: Call, body: Completion, events: AsyncGenerator[Event, None]
 ) -> Json:
-    gathered = Gathered(logprobs=bool(body.logprobs))
+    gathered = Gathered(logprobs=call.logprobs is not None)
     async with aclosing(events):
         async for event in events:
             gathered.take(event)
@@ -81,7 +81,7 @@ async def _complete(
 async def _stream(
     service: Service, reply: Reply, call: Call, body: Completion, events: AsyncGenerator[Event, None]
 ) -> AsyncGenerator[object, None]:
-    gathered = Gathered(logprobs=bool(body.logprobs))
+    gathered = Gathered(logprobs=call.logprobs is not None)
     begun = False
     async with aclosing(events):
         async for event in events:

@@ -17,7 +17,6 @@ from drift_edge.preferences import PreferencePair
 from drift_edge.profile import Profile
 from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
-from drift_edge.scoring import Scorer
 from drift_edge.server.defaults import Defaults
 from drift_edge.server.errors import RequestError
 from drift_edge.server.requests import DriftField, Question
@@ -48,6 +47,7 @@ class Call:
     max_tokens: int
     stop: tuple[str, ...]
     measure: bool
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,6 @@ class Service:
         self.turns = Turns(waiting)
         self._answers: OrderedDict[str, list[tuple[list[dict[str, str]], Answer]]] = OrderedDict()
         self._asked: OrderedDict[str, Counter[str]] = OrderedDict()
-        self._scorer: Scorer | None = None
-
-    async def close(self) -> None:
-        """Free the scorer; the engine stays."""
-        if self._scorer is not None:
-            scorer, self._scorer = self._scorer, None
-            await asyncio.to_thread(scorer.close)
 
     # -- profiles
 
@@ -120,15 +113,7 @@ class Service:
         self._asked.move_to_end(str(profile.path))
         if len(self._asked) > _PROFILES:
             self._asked.popitem(last=False)
-        return Learner(profile, lambda: self._scorer_of(profile.text_length), asked)
-
-    def _scorer_of(self, text_length: int) -> Scorer:
-        if self._scorer is not None and self._scorer.text_length != text_length:
-            self._scorer.close()
-            self._scorer = None
-        if self._scorer is None:
-            self._scorer = self.engine.drift.scorer(text_length=text_length)
-        return self._scorer
+        return self.engine.drift.learner(profile, asked=asked)
 
     async def learn(self, pair: PreferencePair, profile: Profile) -> Lesson:
         """Keep a choice at once, and count it when its turn comes.
@@ -151,8 +136,12 @@ class Service:
 
     # -- answers
 
-    async def call(self, question: Question) -> Call:
+    async def call(self, question: Question, logprobs: int | None = None) -> Call:
         """What a request comes to.
+
+        Args:
+            question: its body.
+            logprobs: as `Drift.chat`.
 
         Raises:
             RequestError: 404, unknown model or profile.
@@ -180,6 +169,7 @@ class Service:
             max_tokens=question.max_completion_tokens or question.max_tokens or defaults.max_tokens,
             stop=defaults.stop if stop is None else tuple(stop),
             measure=drift.measure,
+            logprobs=logprobs,
         )
 
     async def _steering(self, drift: DriftField) -> tuple[str | None, Mapping[str, float], float, int]:
@@ -224,6 +214,7 @@ class Service:
             measure=call.measure,
             speculate=self.defaults.speculate,
             draft=self.defaults.draft,
+            logprobs=call.logprobs,
         )
 
     async def candidates(self, call: Call) -> AsyncGenerator[Candidate, None]:

@@ -154,9 +154,8 @@ def choice_part(choice: Choice) -> Json:
 
 
 def _logprob(token: Token) -> Json:
-    return {
-        "token": token.text,
-        "logprob": token.logprob,
-        "bytes": list(token.text.encode()),
-        "top_logprobs": [],
-    }
+    own, *likeliest = (
+        {"token": told.piece.decode("utf-8", "replace"), "logprob": told.logprob, "bytes": list(told.piece)}
+        for told in token.logprobs
+    )
+    return {**own, "top_logprobs": likeliest}

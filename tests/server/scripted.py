@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import uvicorn
 
 from drift_edge.aio import AsyncDrift
 from drift_edge.events import Event, Finish, Token
+from drift_edge.learner import Learner
+from drift_edge.profile import Profile
 from drift_edge.server import Access, Defaults, create_app
 from tests.cli.fake import FakeEngine
 
@@ -37,6 +40,14 @@ class StepEngine(FakeEngine):
         self.begun: list[str] = []
         self.ended: list[str] = []
         self.most_open = 0
+
+    def learner(self, profile: Profile, *, asked: Counter[str] | None = None) -> Learner:
+        """As `Drift.learner`."""
+
+        def scorer() -> Any:
+            return self.scorers[0] if self.scorers else self.scorer(text_length=profile.text_length)
+
+        return Learner(profile, scorer, asked)
 
     def let(self, tokens: int) -> None:
         """Allow so many more tokens."""

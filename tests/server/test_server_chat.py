@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,13 +137,19 @@ def test_messages_in_all_forms(client: Any) -> None:
     assert say([{**system, "role": "developer"}, *QUESTION]) == say([system, *QUESTION])
 
 
-def test_logprobs(client: Any) -> None:
-    asked = {"model": "nano", "messages": QUESTION, "seed": 4, "max_tokens": 12, "logprobs": True}
+def test_logprobs(client: Any, engine: Drift) -> None:
+    asked = {"model": "nano", "messages": QUESTION, "seed": 4, "max_tokens": 12, "logprobs": True, "top_logprobs": 3}
     whole = client.chat.completions.create(**asked).choices[0]
     tokens = whole.logprobs.content
-    assert "".join(token.token for token in tokens) == whole.message.content
-    assert all(token.logprob <= 0 and math.isfinite(token.logprob) for token in tokens)
+    assert b"".join(bytes(token.bytes) for token in tokens).decode() == whole.message.content
     assert [bytes(token.bytes).decode() for token in tokens] == [token.token for token in tokens]
+    ids = engine.complete(QUESTION, seed=4, max_tokens=12).tokens
+    rows = engine.next_logprobs(QUESTION, ids)
+    for token, told, row in zip(ids, tokens, rows, strict=False):
+        assert told.logprob == pytest.approx(row[token], abs=1e-4)
+        assert [top.logprob for top in told.top_logprobs] == pytest.approx(sorted(row, reverse=True)[:3], abs=1e-4)
+    plain = client.chat.completions.create(**{**asked, "top_logprobs": None}).choices[0].logprobs
+    assert [token.top_logprobs for token in plain.content] == [[]] * len(tokens)
     streamed = list(client.chat.completions.create(**asked, stream=True))
     assert [t for chunk in streamed for t in (chunk.choices[0].logprobs or _None).content] == tokens
 
