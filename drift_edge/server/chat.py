@@ -43,7 +43,7 @@ def routes(service: Service, started: int) -> APIRouter:
         call = await service.call(body, logprobs=body.top_logprobs or 0 if body.logprobs else None)
         events, reply = service.events(call), Reply(service.model)
         if not body.stream:
-            return JSONResponse(await until_gone(request, _complete(service, reply, call, body, events)))
+            return JSONResponse(await until_gone(request, _complete(service, reply, call, events)))
         return await _streamed(request, _stream(service, reply, call, body, ahead(events)))
 
     @router.post("/v1/drift/candidates")
@@ -67,9 +67,7 @@ async def _streamed(request: Request, values: AsyncGenerator[object, None]) -> E
     return EventStream(first, values)
 
 
-async def _complete(
-    service: Service, reply: Reply, call: Call, body: Completion, events: AsyncGenerator[Event, None]
-) -> Json:
+async def _complete(service: Service, reply: Reply, call: Call, events: AsyncGenerator[Event, None]) -> Json:
     gathered = Gathered(logprobs=call.logprobs is not None)
     async with aclosing(events):
         async for event in events:

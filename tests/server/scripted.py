@@ -40,6 +40,7 @@ class StepEngine(FakeEngine):
         self.begun: list[str] = []
         self.ended: list[str] = []
         self.most_open = 0
+        self.pad = ""  # put behind each token
 
     def learner(self, profile: Profile, *, asked: Counter[str] | None = None) -> Learner:
         """As `Drift.learner`."""
@@ -68,7 +69,7 @@ class StepEngine(FakeEngine):
                     break
                 n += 1
                 self.drawn.append(question)
-                yield Token(n, f"{n} ", -0.5, 1.0)
+                yield Token(n, f"{n} {self.pad}", -0.5, 1.0)
             yield Finish("", self.answer(n, reason, call))
         finally:
             self.ended.append(question)

@@ -85,6 +85,7 @@ def test_turns_go_by_the_order_of_asking_and_more_than_may_wait_are_refused(step
 
 
 def test_a_reader_that_stalls_does_not_hold_the_engine(step: StepEngine, server: Running) -> None:
+    step.pad = "x" * 40_000  # 20 MB in all, more than any socket holds for its reader
     stalled = server.begin(stream=True, max_tokens=500)
     step.let(500)
     until(lambda: len(step.ended) == 1 and not server.health()["busy"])  # nothing of it was read yet
