@@ -43,7 +43,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
             _open(path).extend(_choice(i) for i in range(n))
         firsts, laters = [], []
         for i in range(rounds):
-            code = f"from benchmarks.profile import adds; adds({str(many)!r}, {_MANY + 10 * i})"
+            code = f"from {__package__}.profile import adds; adds({str(many)!r}, {_MANY + 10 * i})"
             told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
             first, *later = json.loads(told)
             firsts.append(first)
