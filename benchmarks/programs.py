@@ -167,7 +167,7 @@ class Naive:
         """As `Program`."""
         if messages != MESSAGES:
             raise ValueError("this program answers one question")
-        start, rng = time.perf_counter(), np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         for model, prompt in zip(self._models, self._prompts, strict=True):
             model.n_tokens = 0
             model.eval(prompt)
@@ -182,7 +182,7 @@ class Naive:
             token = int(rng.choice(order[:keep], p=probability[:keep] / probability[:keep].sum()))
             for model in self._models:
                 model.eval([token])
-        return Measured(most, time.perf_counter() - first, first - start)
+        return Measured(most, time.perf_counter() - first)
 
 
 def _last_logits(model: Any) -> NDArray[np.float32]:

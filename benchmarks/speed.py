@@ -49,7 +49,7 @@ def run(
 
     Returns:
         JSON values: `k`, `tokens`, `rounds`; `rows`: {name, tokens_per_second, times_plain, times_naive, of_ceiling,
-        first_s, choice}; `costs_ms`: {llm, slm}: {rows: ms}; `acceptance`: {kind: rate}; `ceiling`: {draft, g,
+        choice}; `costs_ms`: {llm, slm}: {rows: ms}; `acceptance`: {kind: rate}; `ceiling`: {draft, g,
         tokens_per_second}; `auto_of_best_fixed`.
     """
     with ExitStack() as stack:
@@ -69,8 +69,8 @@ def run(
             AUTO: Steered(drift, weights, speculate="auto"),
         }
         say("warming up")
-        for program in programs.values():
-            program.answer(MESSAGES, 0, min(tokens, 24))
+        for name, program in programs.items():
+            program.answer(MESSAGES, 0, tokens if name == AUTO else 4)
         for _ in range(2):
             bare.measure()
         for _, kind, g in list(_worth_trying(bare)):
@@ -121,7 +121,6 @@ def _summary(found: Mapping[str, list[Measured]], bare: Bare) -> dict[str, Any]:
                 "times_plain": _ratio(rates, plain),
                 "times_naive": _ratio(rates, naive),
                 "of_ceiling": median(rates) * seconds if name.startswith("steered") else None,
-                "first_s": median(m.first for m in answers),
                 "choice": max((m.choice for m in answers), key=[m.choice for m in answers].count),
             }
         )
