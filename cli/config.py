@@ -36,6 +36,7 @@ class Settings:
         ctx_size, threads, gpu_layers, slm_gpu_layers: as `Drift.load`; None lets the engine choose.
         profile: name or path of the profile; None is none.
         weights: as `Drift.chat`; empty leaves it to the profile.
+        allow: attributes that may steer although they are blocked.
         beta, active: as `Drift.chat`; None is what the profile says, or the engine's own.
         steer, speculate, draft, seed, max_tokens, stop: as `Drift.chat`.
         system: the user's own system prompt.
@@ -53,6 +54,7 @@ class Settings:
     flash_attn: str = "auto"
     profile: str | None = DEFAULT_PROFILE
     weights: dict[str, float] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
     beta: float | None = None
     active: int | None = None
     steer: Steer = "logits"
@@ -254,7 +256,7 @@ def _checked(name: str, value: object, pool: Attributes | None) -> object:
     if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
         if name in _MAY_BE_EMPTY:
             return None
-        if name in ("weights", "stop"):
+        if name in ("weights", "stop", "allow"):
             return {} if name == "weights" else ()
     if name == "weights":
         return _weights(value, pool or Attributes.builtin())
@@ -272,7 +274,9 @@ def _checked(name: str, value: object, pool: Attributes | None) -> object:
         return number
     if name in ("stats", "save"):
         return _switch(value)
-    if name == "stop":
+    if name == "allow" and isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if name in ("stop", "allow"):
         texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else (value,)
         return tuple(_text(text) for text in texts)
     if name in ("llm", "slm") and (file := pulled(_text(value))):

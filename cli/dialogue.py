@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from drift_edge.costs import Draft, Speculate
 from drift_edge.errors import DecodeError, UsageError
 from drift_edge.events import Answer, CancelToken, Event, Finish, Notice
 from drift_edge.sampling import SamplerSettings
+from drift_edge.weights import DEFAULT_BLOCKED
 
 from ..models import builtin_does_not_know
 from .config import DEFAULT_ACTIVE, DEFAULT_BETA, SAVED, Settings, Steer
@@ -61,6 +62,7 @@ class Engine(Protocol):
         measure: bool,
         speculate: Speculate,
         draft: Draft,
+        blocked: Collection[str],
     ) -> Iterator[Event]:
         """As `Drift.chat`."""
         ...
@@ -157,9 +159,15 @@ class Dialogue:
         settings = self.settings
         if settings.weights or self.learner is None:
             return Steering(settings.weights, settings.beta or DEFAULT_BETA, settings.active or DEFAULT_ACTIVE)
-        weights = self.learner.weights(settings.active)
+        weights = self.learner.weights(settings.active, settings.allow)
         beta = settings.beta or self.learner.profile.settings.beta
         return Steering(weights, beta, len(weights) or DEFAULT_ACTIVE)
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """Attributes that steer nothing, whatever their weight: the profile's list, or the usual one."""
+        names = self.learner.profile.settings.blocked if self.learner else DEFAULT_BLOCKED
+        return tuple(name for name in names if name not in self.settings.allow)
 
     def ask(self, question: str) -> Answer:
         """Ask, show the answer and keep both. A last turn that got no answer is forgotten.
@@ -322,6 +330,7 @@ class Dialogue:
                     measure=self._measure or settings.stats,
                     speculate=settings.speculate,
                     draft=settings.draft,
+                    blocked=self.blocked,
                 ):
                     if isinstance(event, Notice):
                         screen.note(event.text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from drift_edge.errors import UsageError
@@ -46,26 +46,28 @@ class Learner:
             self._scorer.close()
             self._scorer = None
 
-    def weights(self, most: int | None) -> dict[str, float]:
+    def weights(self, most: int | None, allow: Collection[str] = ()) -> dict[str, float]:
         """The weights to answer by.
 
         Args:
             most: how many attributes take part; None is as many as the profile says.
+            allow: attributes that take part although the profile blocks them.
 
         Raises:
             UsageError: more attributes are pinned.
         """
         from drift_edge.approximation import choose_active
 
-        if most is None:
-            return self.profile.weights()
         settings = self.profile.settings
+        blocked = tuple(name for name in settings.blocked if name not in allow)
+        if most is None and blocked == settings.blocked:
+            return self.profile.weights()
         weights = {name: weight.weight for name, weight in self.profile.table().items()}
         return choose_active(
             weights,
-            most,
+            settings.active if most is None else most,
             pinned=settings.pinned,
-            blocked=settings.blocked,
+            blocked=blocked,
             renormalise=settings.renormalise,
         )
 

@@ -43,6 +43,10 @@ Weights = Annotated[
     str | None,
     typer.Option(metavar="A=0.8,B=-0.3|@FILE.json", help="Weights p of the attributes, instead of the profile's."),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Let a blocked attribute steer: conspiracy, sycophant; may be repeated."),
+]
 Beta = Annotated[float | None, typer.Option(help="Strength; smaller steers more.  [default: the profile's, or 0.5]")]
 Active = Annotated[
     int | None, typer.Option(help="Most attributes that take part at once.  [default: the profile's, or 7]")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar, TypeVarTuple
@@ -26,6 +26,7 @@ from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.events import Answer, CancelToken, Event, Finish
 from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA
 from drift_edge.sampling import SamplerSettings
+from drift_edge.weights import DEFAULT_BLOCKED
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -141,6 +142,7 @@ class AsyncDrift:
         speculate: Speculate = "off",
         draft: Draft = "auto",
         logprobs: int | None = None,
+        blocked: Collection[str] = DEFAULT_BLOCKED,
     ) -> AsyncGenerator[Event, None]:
         """Answer a conversation: `Drift.chat` with `async for`.
 
@@ -173,6 +175,7 @@ class AsyncDrift:
             speculate=speculate,
             draft=draft,
             logprobs=logprobs,
+            blocked=blocked,
         )
         self._check_open()
         return self._in_turn(events, cancel)
@@ -195,6 +198,7 @@ class AsyncDrift:
         measure: bool = False,
         speculate: Speculate = "off",
         draft: Draft = "auto",
+        blocked: Collection[str] = DEFAULT_BLOCKED,
     ) -> Answer:
         """The whole answer at once; arguments and errors as `chat`."""
         answer: Answer | None = None
@@ -214,6 +218,7 @@ class AsyncDrift:
             measure=measure,
             speculate=speculate,
             draft=draft,
+            blocked=blocked,
         ):
             if isinstance(event, Finish):
                 answer = event.answer

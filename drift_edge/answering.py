@@ -128,6 +128,9 @@ class Answerer:
             yield Notice("no-speculation", f"{name} is recurrent and cannot take tokens back: nothing is drafted")
         if prompts.dropped:
             yield Notice("dropped-turns", f"the context is full: the {prompts.dropped} oldest messages were left out")
+        if request.blocked and self._first_time(f"blocked {' '.join(request.blocked)}"):
+            names = ", ".join(request.blocked)
+            yield Notice("blocked", f"blocked, so without weight in this answer: {names} (--allow NAME lifts that)")
         negative = [name for name, p in request.weights.items() if p < 0]
         if request.mode == "prompt" and negative:
             yield Notice("negative-weights", f"a prompt cannot push away from {', '.join(negative)}: left out")

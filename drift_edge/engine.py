@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA, Request, check_requ
 from drift_edge.rewards import DEFAULT_TEXT_LENGTH
 from drift_edge.sampling import SamplerSettings
 from drift_edge.steering import ContextSettings
-from drift_edge.weights import check_active
+from drift_edge.weights import DEFAULT_BLOCKED, check_active
 
 if TYPE_CHECKING:
     from drift_edge.learner import Learner
@@ -221,6 +221,7 @@ class Drift:
         speculate: Speculate = "off",
         draft: Draft = "auto",
         logprobs: int | None = None,
+        blocked: Collection[str] = DEFAULT_BLOCKED,
     ) -> Generator[Event, None, None]:
         """Answer a conversation, as a stream of events: notices, tokens, and one `Finish` at the end.
 
@@ -248,6 +249,7 @@ class Drift:
             draft: `steered`, `base`, or `auto` for the faster; see `drift_edge.speculation`.
             logprobs: also tell how likely each token was before any sampler, and the so many likeliest
                 (`Token.logprobs`); None tells nothing.
+            blocked: attributes that count as 0, whatever their weight; by default those that people have to ask for.
 
         Raises:
             UsageError: an argument is out of range, or an attribute unknown.
@@ -256,7 +258,7 @@ class Drift:
         """
         request = check_request(
             self.attributes, messages, weights, beta, active, steer, sampler, seed, attempt, max_tokens, stop, overflow,
-            cancel, measure, speculate, draft, logprobs,
+            cancel, measure, speculate, draft, logprobs, blocked,
         )  # fmt: skip
         return self._chat(request)
 
@@ -278,11 +280,12 @@ class Drift:
         measure: bool = False,
         speculate: Speculate = "off",
         draft: Draft = "auto",
+        blocked: Collection[str] = DEFAULT_BLOCKED,
     ) -> Answer:
         """The whole answer at once; arguments and errors as `chat`."""
         request = check_request(
             self.attributes, messages, weights, beta, active, steer, sampler, seed, attempt, max_tokens, stop, overflow,
-            cancel, measure, speculate, draft,
+            cancel, measure, speculate, draft, None, blocked,
         )  # fmt: skip
         events = self._chat(request)
         try:
@@ -374,13 +377,14 @@ class Drift:
         beta: float = DEFAULT_BETA,
         active: int = DEFAULT_ACTIVE,
         steer: Mode = "logits",
+        blocked: Collection[str] = DEFAULT_BLOCKED,
     ) -> NDArray[np.float64]:
         """Log-probabilities of the next token, before any sampler, at the answer's start and after each given token.
 
         Args:
             messages: as in `chat`.
             continuation: ids the answer begins with; n of them give n + 1 rows.
-            weights, beta, active, steer: as in `chat`.
+            weights, beta, active, steer, blocked: as in `chat`.
 
         Returns:
             float64 (n + 1, n_vocab): log softmax of Eq. 15's logits.
@@ -390,7 +394,7 @@ class Drift:
             DriftError: as `chat`.
         """
         request = inspection.check_next(
-            self.pair, self.attributes, messages, continuation, weights, beta, active, steer
+            self.pair, self.attributes, messages, continuation, weights, beta, active, steer, blocked
         )
         self._check_owner()
         with self._lock:

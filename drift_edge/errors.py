@@ -16,6 +16,7 @@ DriftError                       exit code 1   the root
 │   └── ProfileBusyError                   1   another process keeps it locked
 ├── HubError                               1   the hub of models cannot be reached, or refuses
 ├── ContextOverflowError                   1   the prompt does not fit the context
+├── RefusedError                           1   the guard let no answer pass
 ├── DecodeError                            1   llama.cpp failed while decoding
 ├── KernelUnavailableError                 1   the C kernel was asked for and cannot be loaded
 └── ClosedError                            1   the engine has been closed
@@ -99,6 +100,10 @@ class HubError(DriftError):
 
 class ContextOverflowError(DriftError):
     """The conversation does not fit the context, and dropping turns was not asked for or not enough."""
+
+
+class RefusedError(DriftError):
+    """The guard rejected every answer that was drawn."""
 
 
 class DecodeError(DriftError):

@@ -50,7 +50,8 @@ class Notice:
     """Something the user should know that is not an error, such as turns dropped from a full context.
 
     Attributes:
-        kind: `dropped-turns`, `context-rebuilt`, `no-template`, `negative-weights` or `no-speculation`.
+        kind: `dropped-turns`, `context-rebuilt`, `no-template`, `negative-weights`, `no-speculation`,
+            `blocked`; of a guard `rejected` and `unjudged`.
         text: one sentence for people.
     """
 

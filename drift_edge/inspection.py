@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ def check_next(
     beta: float,
     active: int,
     steer: Mode,
+    blocked: Collection[str],
 ) -> Request:
     """The request that the arguments of `Drift.next_logprobs` make.
 
@@ -41,7 +42,7 @@ def check_next(
     for token in continuation:
         if not isinstance(token, (int, np.integer)) or not 0 <= token < pair.n_vocab:
             raise UsageError(f"continuation: expected ids from 0 to {pair.n_vocab - 1:,}, got {token!r}")
-    p = active_weights(weights, active, steer, pool)
+    p = active_weights(weights, active, steer, pool, blocked)
     return Request(checked, p, check_beta(beta), steer, len(continuation) + 1, "error")
 
 

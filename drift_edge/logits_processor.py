@@ -10,7 +10,7 @@ with DriftLogitsProcessor(llama, "slm.gguf") as drift:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -25,8 +25,9 @@ from drift_edge.llama.chat import ChatFormat
 from drift_edge.llama.model import Model
 from drift_edge.messages import check_prompt
 from drift_edge.pair import shared_vocabulary
+from drift_edge.request import active_weights
 from drift_edge.steering import ContextSettings, Steering
-from drift_edge.weights import check_beta, check_weights, select_active
+from drift_edge.weights import DEFAULT_BLOCKED, check_beta
 
 Processor = Callable[[NDArray[np.intc], NDArray[np.single]], NDArray[np.single]]
 
@@ -92,6 +93,7 @@ class DriftLogitsProcessor:
         weights: Mapping[str, float],
         beta: float = 0.5,
         active: int = 7,
+        blocked: Collection[str] = DEFAULT_BLOCKED,
     ) -> Processor:
         """A processor for one completion of `messages`; make a new one for the next.
 
@@ -100,6 +102,7 @@ class DriftLogitsProcessor:
             weights: p_i by attribute.
             beta: strength of Eq. 15.
             active: how many attributes take part.
+            blocked: attributes that count as 0, as in `Drift.chat`.
 
         Returns:
             A function of (input_ids int32 (n,), scores float32 (n_vocab,)) that returns the fused scores, as
@@ -110,7 +113,7 @@ class DriftLogitsProcessor:
             UsageError: an argument is out of range or an attribute unknown.
         """
         checked = check_prompt(messages)
-        p = select_active(check_weights(weights, self.attributes), active)
+        p = active_weights(weights, active, "logits", self.attributes, blocked)
         p_over_beta = np.array(list(p.values()), np.float64) / check_beta(beta)
         base = self._format.encode(checked, self.attributes.base, {})
         prompts = {name: self._format.encode(checked, self.attributes[name].prompt, {}) for name in p}

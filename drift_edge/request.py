@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from drift_edge.events import CancelToken
 from drift_edge.llama.template import Message
 from drift_edge.messages import check_prompt
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
-from drift_edge.weights import check_beta, check_weights, select_active
+from drift_edge.weights import check_beta, check_names, check_weights, select_active
 
 DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
 DEFAULT_ACTIVE = 7  # Section 3.2
@@ -29,6 +29,7 @@ class Request:
     Attributes:
         messages: the conversation; the last message is the user's.
         weights: p_i of the active attributes.
+        blocked: attributes that had a weight and are kept out of decoding.
         beta: strength of Eq. 15.
         mode: what the weights steer.
         max_tokens: most tokens behind the prompt.
@@ -61,6 +62,7 @@ class Request:
     kinds: tuple[DraftKind, ...] = KINDS
     drafted: int | None = 0
     logprobs: int | None = None
+    blocked: tuple[str, ...] = ()
 
     @property
     def fuses(self) -> bool:
@@ -79,7 +81,9 @@ class Request:
         return noise_seed(self.seed, turn, self.attempt)
 
 
-def active_weights(weights: Mapping[str, float] | None, active: int, steer: Mode, pool: Attributes) -> dict[str, float]:
+def active_weights(
+    weights: Mapping[str, float] | None, active: int, steer: Mode, pool: Attributes, blocked: Collection[str]
+) -> dict[str, float]:
     """The weights that take part in a call; its arguments are those of `Drift.chat`.
 
     Raises:
@@ -87,7 +91,9 @@ def active_weights(weights: Mapping[str, float] | None, active: int, steer: Mode
     """
     if steer not in MODES:
         raise UsageError(f"steer: expected one of {', '.join(MODES)}, got {steer!r}")
-    return select_active(check_weights(weights or {}, pool), active) if steer != "off" else {}
+    checked, out = check_weights(weights or {}, pool), check_names(blocked, "blocked")
+    allowed = {name: p for name, p in checked.items() if name not in out}
+    return select_active(allowed, active) if steer != "off" else {}
 
 
 def check_request(
@@ -107,7 +113,8 @@ def check_request(
     measure: bool,
     speculate: Speculate,
     draft: Draft,
-    logprobs: int | None = None,
+    logprobs: int | None,
+    blocked: Collection[str],
 ) -> Request:
     """The request that the arguments of `Drift.chat` make.
 
@@ -115,7 +122,7 @@ def check_request(
         UsageError: an argument is out of range, or an attribute unknown.
     """
     checked = check_prompt(messages)
-    p = active_weights(weights, active, steer, pool)
+    p = active_weights(weights, active, steer, pool, blocked)
     if not isinstance(max_tokens, int) or max_tokens < 1:
         raise UsageError(f"max_tokens: expected a whole number, 1 or more, got {max_tokens!r}")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
@@ -145,4 +152,5 @@ def check_request(
         check_draft(draft),
         check_speculate(speculate),
         logprobs,
+        tuple(name for name, weight in (weights or {}).items() if weight and name in blocked and steer != "off"),
     )

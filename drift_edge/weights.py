@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from drift_edge.attributes import Attributes
@@ -12,6 +12,8 @@ from drift_edge.errors import UsageError, WeightsError
 
 MAX_WEIGHT = 1_000.0
 MIN_BETA = 1e-9  # the largest p/beta must leave float32 room for sums
+#: Out of decoding until they are allowed: steering towards them is hardly ever what a person wants.
+DEFAULT_BLOCKED = ("conspiracy", "sycophant")
 _MAX_FILE = 1_000_000
 
 
@@ -70,6 +72,17 @@ def select_active(weights: Mapping[str, float], most: int) -> dict[str, float]:
     most = check_active(most)
     ranked = sorted((name for name, p in weights.items() if p), key=lambda name: -abs(weights[name]))
     return {name: weights[name] for name in ranked[:most]}
+
+
+def check_names(names: Collection[str], what: str) -> Collection[str]:
+    """Names of attributes, known or not.
+
+    Raises:
+        UsageError: not a list or set of texts.
+    """
+    if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(n, str) for n in names):
+        raise UsageError(f"{what}: expected names of attributes, got {names!r}")
+    return names
 
 
 def parse_weights(text: str, attributes: Attributes) -> dict[str, float]:

@@ -10,10 +10,7 @@ from typing import Any
 from drift_edge.approximation import check_estimator
 from drift_edge.errors import UsageError
 from drift_edge.rewards import check_reduction
-from drift_edge.weights import MAX_WEIGHT, check_active, check_beta
-
-#: Out of decoding until they are allowed: steering towards them is hardly ever what a person wants.
-DEFAULT_BLOCKED = ("conspiracy", "sycophant")
+from drift_edge.weights import DEFAULT_BLOCKED, MAX_WEIGHT, check_active, check_beta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from drift_edge.server.defaults import Defaults
 from drift_edge.server.errors import RequestError
 from drift_edge.server.requests import DriftField, Question
 from drift_edge.server.turns import Turns
+from drift_edge.weights import DEFAULT_BLOCKED
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -215,6 +216,7 @@ class Service:
             speculate=self.defaults.speculate,
             draft=self.defaults.draft,
             logprobs=call.logprobs,
+            blocked=DEFAULT_BLOCKED if call.profile is None else (),  # a profile's own list has been applied
         )
 
     async def candidates(self, call: Call) -> AsyncGenerator[Candidate, None]:

@@ -91,7 +91,8 @@ class FakeEngine:
 
     def chat(self, messages: Sequence[Mapping[str, str]], **call: Any) -> Iterator[Event]:
         """As `Drift.chat`."""
-        active = select_active(call["weights"], call["active"])
+        allowed = {name: p for name, p in call["weights"].items() if name not in call["blocked"]}
+        active = select_active(allowed, call["active"])
         self.calls.append({**call, "messages": [dict(m) for m in messages]})
         return self._events(messages[-1]["content"], {**call, "weights": active})
 

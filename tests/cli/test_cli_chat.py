@@ -302,3 +302,12 @@ def test_a_bug_shows_no_traceback_unless_asked(cli: Cli, engine: FakeEngine, mon
     assert "Traceback" not in result.err
     monkeypatch.setenv("DRIFT_EDGE_DEBUG", "1")
     assert "Traceback" in cli("chat", "-p", "Hi").err
+
+
+def test_blocked_attributes_steer_once_they_are_allowed(cli: Cli, engine: FakeEngine) -> None:
+    args = ["chat", "-p", "Hi", "--weights", "conspiracy=1,concise=0.5", "--json"]
+    assert json.loads(cli(*args).out)["steering"]["weights"] == {"concise": 0.5}
+    assert engine.calls[-1]["blocked"] == ("conspiracy", "sycophant")
+    allowed = json.loads(cli(*args, "--allow", "conspiracy").out)
+    assert allowed["steering"]["weights"] == {"conspiracy": 1.0, "concise": 0.5}
+    assert engine.calls[-1]["blocked"] == ("sycophant",)
