@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .render import Screen
 
 PORT = 8765
+_CONNECTIONS = 1_000  # at once, idle ones among them
 _SHUTDOWN = 2  # seconds for replies under way, once their answers have been stopped
 
 
@@ -198,6 +199,7 @@ async def _serve(
             log_level="info" if verbose else "warning",
             server_header=False,
             proxy_headers=False,  # anybody could send them
+            limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_SHUTDOWN,
         )
         host = f"[{access.host}]" if ":" in access.host else access.host

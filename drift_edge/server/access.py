@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -51,7 +51,7 @@ class Access:
     """
 
     host: str = "127.0.0.1"
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     max_body: int = 4 << 20
