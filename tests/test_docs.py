@@ -31,6 +31,12 @@ ELSEWHERE = re.compile(
     r"|drift-edge serve$|drift-edge bench\b|drift-edge models pull |drift-edge chat (llama-|--llm user/)"
 )
 QUESTION = "How do I make tea?\n"
+LLM = """from drift_edge import llm_plugin
+from llm.cli import cli
+from llm.plugins import pm
+pm.register(llm_plugin)
+cli()
+"""
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
@@ -61,9 +67,16 @@ def folder(tmp_path: Path, bpe_files: tuple[Path, Path], monkeypatch: pytest.Mon
         {"prompt": "What is a map?", "chosen": "A picture of a place.", "rejected": "Wow, a map! It shows a place!"},
     ]
     (tmp_path / "choices.jsonl").write_text("".join(json.dumps(choice) + "\n" for choice in choices))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    if find_spec("llm"):  # with the plugin, which an editable install may be too old to name
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "llm").write_text(f"#!{sys.executable}\n{LLM}")
+        (tmp_path / "bin" / "llm").chmod(0o755)
+        monkeypatch.setenv("LLM_LOAD_PLUGINS", "")
+        monkeypatch.setenv("LLM_USER_PATH", str(tmp_path / "llm"))
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRIFT_EDGE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     return tmp_path
 
 
@@ -75,7 +88,9 @@ def run(line: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(shutil.which("sh") is None, reason="the examples are for a POSIX shell")
 @pytest.mark.parametrize("line", HERE)
 def test_command(line: str) -> None:
-    assert line.startswith(("drift-edge ", "cat notes.txt | drift-edge ")), "say in this test how to run it"
+    if line.startswith("llm "):
+        pytest.importorskip("llm")
+    assert line.startswith(("drift-edge ", "cat notes.txt | drift-edge ", "llm ")), "say in this test how to run it"
     if re.search(r" (-c|--continue)\b", line):
         run("drift-edge chat")
     if "profile explain" in line:
