@@ -15,10 +15,12 @@ import typer
 from drift_edge.errors import UsageError
 
 from . import options
+from .which import MODEL
 
 if TYPE_CHECKING:
     from drift_edge.attributes import Attributes
     from drift_edge.engine import Drift
+    from drift_edge.guard import Judge
     from drift_edge.profile import Profile
 
     from .config import Found, Raw, Settings
@@ -35,6 +37,14 @@ class Draft(StrEnum):
     auto = "auto"
     steered = "steered"
     base = "base"
+
+
+class GuardForm(StrEnum):
+    """How a guard model is asked."""
+
+    yes_no = "yes-no"
+    shieldgemma = "shieldgemma"
+    llama_guard = "llama-guard"
 
 
 class Color(StrEnum):
@@ -79,6 +89,13 @@ def chat(
     max_tokens: options.MaxTokens = None,
     system: Annotated[str | None, typer.Option(help="System prompt of your own.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")] = None,
+    guard: Annotated[
+        str | None, typer.Option(metavar=MODEL, help="A model that judges each answer before it is shown.")
+    ] = None,
+    guard_form: Annotated[GuardForm | None, typer.Option(help="How the guard is asked.  [default: yes-no]")] = None,
+    guard_tries: Annotated[
+        int | None, typer.Option(help="Answers drawn until one passes, then it is refused.  [default: 3]")
+    ] = None,
     ctx_size: options.CtxSize = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = None,
@@ -120,6 +137,9 @@ def chat(
         "max-tokens": max_tokens,
         "system": system,
         "stop": stop or None,
+        "guard": guard,
+        "guard-form": guard_form and guard_form.value,
+        "guard-tries": guard_tries,
         "ctx-size": ctx_size,
         "threads": threads,
         "gpu-layers": gpu_layers,
@@ -177,8 +197,12 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
     show_log(verbose)
     screen = Screen(settings.color, quiet=as_json)
     saver = Autosave(places.sessions if settings.save else None, screen.note)
-    with loaded(settings, pool, screen) as engine, learning(profile, engine, settings, screen) as learner:
-        dialogue = Dialogue(engine, settings, screen, saver, learner, measure=as_json)
+    with (
+        loaded(settings, pool, screen) as engine,
+        learning(profile, engine, settings, screen) as learner,
+        guarding(settings) as judge,
+    ):
+        dialogue = Dialogue(engine, settings, screen, saver, learner, measure=as_json, judge=judge)
         if session and path:
             dialogue.session = session
             saver.go_on(path)
@@ -246,6 +270,23 @@ def learning(profile: Profile | None, engine: Engine, settings: Settings, screen
         yield learner
     finally:
         learner.close()
+
+
+@contextmanager
+def guarding(settings: Settings) -> Iterator[Judge | None]:
+    """The guard that the settings name; None where they name none.
+
+    Raises:
+        ModelError: it cannot be used.
+        UsageError: it cannot judge in the form that is asked for.
+    """
+    if settings.guard is None:
+        yield None
+        return
+    from drift_edge.guard import GuardModel
+
+    with GuardModel(settings.guard, settings.guard_form) as judge:
+        yield judge
 
 
 def ask_once(dialogue: Dialogue, question: str, as_json: bool) -> None:

@@ -33,6 +33,8 @@ class Settings:
     Attributes:
         llm, slm: GGUF files, or models of the hub that were pulled (`user/repo:quant`); None is the built-in pair.
         attributes: TOML file of a custom pool; None is the 41 of Table 5.
+        guard, guard_form, guard_tries: the model that judges answers, as `llm`; how it is asked, and how often an
+            answer is drawn, as `drift_edge.guard`. None is no guard.
         ctx_size, threads, gpu_layers, slm_gpu_layers: as `Drift.load`; None lets the engine choose.
         profile: name or path of the profile; None is none.
         weights: as `Drift.chat`; empty leaves it to the profile.
@@ -46,6 +48,9 @@ class Settings:
     llm: Path | None = None
     slm: Path | None = None
     attributes: Path | None = None
+    guard: Path | None = None
+    guard_form: str = "yes-no"
+    guard_tries: int = 3
     ctx_size: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
@@ -114,9 +119,11 @@ _CHOICES = {
     "steer": get_args(Steer),
     "draft": DRAFTS,
     "flash-attn": ("auto", "on", "off"),
+    "guard-form": ("yes-no", "shieldgemma", "llama-guard"),
     "color": ("auto", "always", "never"),
 }
 _WHOLE = {  # name: the least value
+    "guard-tries": 1,
     "ctx-size": 16,
     "threads": 1,
     "gpu-layers": -1,
@@ -127,7 +134,8 @@ _WHOLE = {  # name: the least value
     "max-tokens": 1,
 }
 _NUMBERS = ("beta", "temperature", "top-p", "min-p", "repeat-penalty")
-_FILES = ("llm", "slm", "attributes")
+_FILES = ("llm", "slm", "attributes", "guard")
+_MODELS = ("llm", "slm", "guard")
 _SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 
 #: All names, in the order in which they are shown.
@@ -137,7 +145,7 @@ LIVE = NAMES[NAMES.index("weights") : NAMES.index("color")]
 #: Names that a saved session brings back.
 SAVED = NAMES[: NAMES.index("stats")]
 _MAY_BE_EMPTY = {
-    *("llm", "slm", "attributes", "ctx-size", "threads", "gpu-layers", "slm-gpu-layers"),
+    *("llm", "slm", "attributes", "guard", "ctx-size", "threads", "gpu-layers", "slm-gpu-layers"),
     *("profile", "beta", "active", "seed", "system"),
 }
 
@@ -279,7 +287,7 @@ def _checked(name: str, value: object, pool: Attributes | None) -> object:
     if name in ("stop", "allow"):
         texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else (value,)
         return tuple(_text(text) for text in texts)
-    if name in ("llm", "slm") and (file := pulled(_text(value))):
+    if name in _MODELS and (file := pulled(_text(value))):
         return file
     if name in _FILES:
         return Path(_text(value)).expanduser()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from .session import Autosave, Session, Turn
 
 if TYPE_CHECKING:
     from drift_edge.explanation import Explanation
+    from drift_edge.guard import Judge
     from drift_edge.profile import SLM
     from drift_edge.scoring import Scorer
 
@@ -122,6 +123,7 @@ class Dialogue:
         saver: keeps the conversation on disk.
         learner: the profile that answers are steered by and choices are learned into; None is none.
         measure: measure entropies and the divergence of every answer, stats or not.
+        judge: sees every answer before it is shown.
 
     Attributes:
         last: the answer that the last turn keeps; None where it is of an older sitting, or edited.
@@ -138,6 +140,7 @@ class Dialogue:
         learner: Learner | None = None,
         *,
         measure: bool = False,
+        judge: Judge | None = None,
     ) -> None:
         self.engine, self.settings, self.screen, self.saver = engine, settings, screen, saver
         self.learner = learner
@@ -145,7 +148,7 @@ class Dialogue:
         self.last: Answer | None = None
         self.other: Shown | None = None
         self.ab = "off"
-        self._measure = measure
+        self._measure, self._judge = measure, judge
         self._told_builtin = False
 
     @property
@@ -293,6 +296,14 @@ class Dialogue:
             messages.append({"role": "assistant", "content": turn.answer or ""})
         return [*messages, {"role": "user", "content": self.turn.question}]
 
+    def _judged(self, draw: Callable[[int], Iterator[Event]], cancel: CancelToken) -> Iterator[Event]:
+        """An answer that the guard lets pass, if there is one; it is shown when it has passed."""
+        if self._judge is None:
+            return draw(0)
+        from drift_edge.guard import guarded
+
+        return guarded(draw, self._judge, self.messages(), tries=self.settings.guard_tries, cancel=cancel)
+
     def generate(
         self,
         steering: Steering | None = None,
@@ -313,25 +324,29 @@ class Dialogue:
         settings, screen, cancel = self.settings, self.screen, CancelToken()
         weights, beta, active = steering or self.steering
         answer = None
+
+        def draw(number: int) -> Iterator[Event]:
+            return self.engine.chat(
+                self.messages(),
+                weights=weights,
+                beta=beta,
+                active=active,
+                steer=steer or settings.steer,
+                sampler=settings.sampler(),
+                seed=settings.seed if seed is None else seed,
+                attempt=number + (self.turn.attempt if attempt is None else attempt),
+                max_tokens=settings.max_tokens,
+                stop=settings.stop,
+                cancel=cancel,
+                measure=self._measure or settings.stats,
+                speculate=settings.speculate,
+                draft=settings.draft,
+                blocked=self.blocked,
+            )
+
         try:
             with cancel_on_interrupt(cancel):
-                for event in self.engine.chat(
-                    self.messages(),
-                    weights=weights,
-                    beta=beta,
-                    active=active,
-                    steer=steer or settings.steer,
-                    sampler=settings.sampler(),
-                    seed=settings.seed if seed is None else seed,
-                    attempt=self.turn.attempt if attempt is None else attempt,
-                    max_tokens=settings.max_tokens,
-                    stop=settings.stop,
-                    cancel=cancel,
-                    measure=self._measure or settings.stats,
-                    speculate=settings.speculate,
-                    draft=settings.draft,
-                    blocked=self.blocked,
-                ):
+                for event in self._judged(draw, cancel):
                     if isinstance(event, Notice):
                         screen.note(event.text)
                         continue

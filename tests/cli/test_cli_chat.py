@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -311,3 +312,44 @@ def test_blocked_attributes_steer_once_they_are_allowed(cli: Cli, engine: FakeEn
     allowed = json.loads(cli(*args, "--allow", "conspiracy").out)
     assert allowed["steering"]["weights"] == {"conspiracy": 1.0, "concise": 0.5}
     assert engine.calls[-1]["blocked"] == ("sycophant",)
+
+
+class Guard:
+    """Rejects the first answers."""
+
+    def __init__(self, rejects: int) -> None:
+        self.rejects, self.seen = rejects, list[str]()
+
+    def risk(self, _messages: object, answer: str) -> float:
+        self.seen.append(answer)
+        return 1.0 if len(self.seen) <= self.rejects else 0.0
+
+
+@pytest.mark.parametrize(("rejects", "code"), [(0, 0), (2, 0), (3, 1)])
+def test_a_guard_judges_before_anything_is_shown(
+    cli: Cli, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, rejects: int, code: int
+) -> None:
+    guard = Guard(rejects)
+    monkeypatch.setattr("drift_edge.cli.chat.guarding", lambda settings: nullcontext(settings.guard and guard))
+    done = cli("chat", "-p", "Hi", "--guard", "guard.gguf")
+    assert done.code == code
+    assert [call["attempt"] for call in engine.calls] == list(range(min(rejects + 1, 3)))
+    assert done.err.count("note: the guard rejected an answer (risk 1.00") == rejects
+    assert done.out.strip() == (guard.seen[-1] if code == 0 else "")
+    assert ("Error: no answer: the guard rejected 3 of 3" in done.err) == (code == 1)
+
+
+def test_the_builtin_llm_as_a_guard(cli: Cli, builtin_files: tuple[Path, Path], tmp_path: Path) -> None:
+    args = ["chat", "-p", "How do I make tea?", "--no-profile", "--max-tokens", "5", "--seed", "1"]
+    done = cli(*args, "--guard", str(builtin_files[0]), "--guard-tries", "1")
+    assert done.code in (0, 1)
+    assert bool(done.out) == (done.code == 0)
+    assert cli(*args, "--guard", str(tmp_path / "no.gguf")).code == 3
+    assert cli(*args, "--guard", str(builtin_files[0]), "--guard-tries", "0").code == 2
+
+
+def test_forms_of_a_guard_are_the_librarys() -> None:
+    from drift_edge.cli.chat import GuardForm
+    from drift_edge.guard import FORMS
+
+    assert [form.value for form in GuardForm] == list(FORMS)

@@ -70,7 +70,7 @@ def test_bad_environment_names_the_variable(cli: Cli, engine: FakeEngine, monkey
 def test_every_setting_can_come_from_the_environment() -> None:
     good = {"llm": "a", "slm": "b", "cache-type": "q8_0", "flash-attn": "on", "weights": "concise=1", "steer": "off"}
     good |= {"system": "x", "stop": "x", "stats": "on", "color": "never", "save": "off", "profile": "me"}
-    good |= {"speculate": "3", "draft": "base"}
+    good |= {"speculate": "3", "draft": "base", "guard-form": "shieldgemma"}
     values = {
         name: good.get(name, "16" if isinstance(default, int) or default is None else "0.25")
         for name, default in ((name, Settings().get(name)) for name in NAMES)
