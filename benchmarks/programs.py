@@ -35,6 +35,7 @@ class Measured:
         text: of the answer.
         drafted, accepted: tokens.
         choice: what speculation was, in words.
+        prefilled: prompt tokens computed, over all sequences.
     """
 
     tokens: int
@@ -44,6 +45,7 @@ class Measured:
     drafted: int = 0
     accepted: int = 0
     choice: str = ""
+    prefilled: int = 0
 
     @property
     def rate(self) -> float:
@@ -114,6 +116,7 @@ class Steered:
             s.drafted,
             s.accepted,
             f"{s.draft} {s.g}" if s.g else "off",
+            finish.answer.timings.prefilled_tokens,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -44,6 +45,10 @@ def test_speed_step_and_turns(cli: Cli, files: list[str]) -> None:
     turns = found["turns"]
     assert turns["turns"] == 10
     assert all(len(row["first_s"]) == len(row["prompt_tokens"]) == 10 for row in turns["rows"])
+    steered = turns["rows"][1]
+    assert steered["prefilled"][0] >= 8 * steered["prompt_tokens"][0]  # k + 1 prompts on the sLM, one on the LLM
+    grown = [b - a for a, b in pairwise(steered["prompt_tokens"])]
+    assert all(n <= 9 * new for n, new in zip(steered["prefilled"][1:], grown, strict=True))
 
 
 def test_attributes(cli: Cli, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
