@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import zip_longest
 
 from drift_edge.errors import ChatTemplateError
@@ -20,6 +20,7 @@ from drift_edge.llama.template import Message
 _MARK = re.compile("\ue0f0([0-9]{1,9})\ue0f1")
 _MARK_CHARACTERS = re.compile("[\ue0f0\ue0f1]")
 _PROBE = "\ue0f2"
+_PIECES = 256  # pieces of a conversation whose ids are remembered
 _LONG = 32_768  # characters of a message from which on the template is spared it
 
 
@@ -35,6 +36,9 @@ class ChatFormat:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        # k+1 prompts differ in one message, and the next turn has all of this one's: most text comes again.
+        self._markup_ids = lru_cache(_PIECES)(lambda text, on: tuple(model.tokenize(text, special=True, continues=on)))
+        self._typed_ids = lru_cache(_PIECES)(lambda text, on: tuple(model.tokenize_typed(text, continues=on)))
 
     @cached_property
     def has_system_role(self) -> bool:
@@ -102,8 +106,8 @@ class ChatFormat:
             if not isinstance(held, str):
                 text = text.removesuffix(self._before_answer)
             if text:
-                ids += model.tokenize(text, special=True, continues=self._continues(ids))
-            ids += model.tokenize_typed(held, continues=self._continues(ids)) if isinstance(held, str) else held
+                ids += self._markup_ids(text, self._continues(ids))
+            ids += self._typed_ids(held, self._continues(ids)) if isinstance(held, str) else held
         bos = model.special_ids["bos"]
         if model.adds_bos and (not ids or ids[0] != bos):
             ids.insert(0, bos)
