@@ -67,17 +67,26 @@ def show_all(
 
 @app.command("info")
 def info(
-    file: Annotated[str, typer.Argument(metavar=MODEL, help="A GGUF file, or a model that was pulled.")],
+    file: Annotated[
+        str, typer.Argument(metavar=f"{MODEL}|PAIR", help="A GGUF file, a model that was pulled, or a known pair.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model file says of itself."""
+    """Show what a model file says of itself, or the catalogue of a pair."""
     from drift_edge.llama.model import Model
 
+    from ..models.catalogue import is_pair
+    from ..models.installed import pulled_pairs
+    from .catalogue import budget, rows_of_catalogue
     from .render import Screen, show_log, visible
 
     show_log(False)
-    with Model(_model(file), vocab_only=True) as model:
-        facts = _facts(model)
+    if is_pair(file) and not Path(file).exists():
+        rows = rows_of_catalogue(budget(), 4_096, pulled_pairs())
+        facts = next(row for row in rows if row["name"].partition(":")[0] == file.partition(":")[0].lower())
+    else:
+        with Model(_model(file), vocab_only=True) as model:
+            facts = _facts(model)
     if as_json:
         Screen().json(facts)
         return
@@ -177,4 +186,6 @@ def _text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{n} {name}" for name, n in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

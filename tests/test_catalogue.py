@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from drift_edge.cli.catalogue import rows_of_catalogue
+from drift_edge.cli.progress import ByteProgress, size
+from drift_edge.cli.render import Screen
 from drift_edge.errors import UsageError
 from drift_edge.llama import offload
 from drift_edge.llama.context import CACHE_TYPES
@@ -150,3 +152,13 @@ def test_memory_of_this_machine() -> None:
     found = ram()
     assert found is None or found > 1 << 28
     assert all(gpu.name and gpu.total >= gpu.free for gpu in gpus())
+
+
+def test_progress_of_bytes_by_hand() -> None:
+    progress = ByteProgress(3 << 30, Screen(), wanted=False)
+    progress.reach("tea.gguf", 1 << 30, 512 << 20)
+    # 512 MiB in 10 s; the first half was here before and tells nothing of the speed; 2 GiB are left
+    assert progress.line(10.0) == "tea.gguf: 1.0 GiB of 3.0 GiB, 51.2 MiB/s, 40 s left"
+    progress.reach("tea.gguf", 1 << 30, 0)
+    assert progress.line(10.0) == "tea.gguf: 1.0 GiB of 3.0 GiB"
+    assert [size(n) for n in (0, 1023, 1024, 1 << 20, 5 << 40)] == ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "5120.0 GiB"]
