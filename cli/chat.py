@@ -15,7 +15,6 @@ import typer
 from drift_edge.errors import UsageError
 
 from . import options
-from .which import MODEL
 
 if TYPE_CHECKING:
     from drift_edge.attributes import Attributes
@@ -37,14 +36,6 @@ class Draft(StrEnum):
     auto = "auto"
     steered = "steered"
     base = "base"
-
-
-class GuardForm(StrEnum):
-    """How a guard model is asked."""
-
-    yes_no = "yes-no"
-    shieldgemma = "shieldgemma"
-    llama_guard = "llama-guard"
 
 
 class Color(StrEnum):
@@ -89,13 +80,9 @@ def chat(
     max_tokens: options.MaxTokens = None,
     system: Annotated[str | None, typer.Option(help="System prompt of your own.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")] = None,
-    guard: Annotated[
-        str | None, typer.Option(metavar=MODEL, help="A model that judges each answer before it is shown.")
-    ] = None,
-    guard_form: Annotated[GuardForm | None, typer.Option(help="How the guard is asked.  [default: yes-no]")] = None,
-    guard_tries: Annotated[
-        int | None, typer.Option(help="Answers drawn until one passes, then it is refused.  [default: 3]")
-    ] = None,
+    guard: options.Guard = None,
+    guard_form: options.GuardForm = None,
+    guard_tries: options.GuardTries = None,
     ctx_size: options.CtxSize = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = None,

@@ -32,6 +32,14 @@ class FlashAttnMode(StrEnum):
     off = "off"
 
 
+class GuardFormName(StrEnum):
+    """How a guard model is asked."""
+
+    yes_no = "yes-no"
+    shieldgemma = "shieldgemma"
+    llama_guard = "llama-guard"
+
+
 Pair = Annotated[str | None, typer.Argument(metavar="PAIR", help="'nano' (built in), or a pair of `models list`.")]
 Llm = Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM: a GGUF file, or pulled.")]
 Slm = Annotated[str | None, typer.Option(metavar=MODEL, help="The small LM, of the same family.")]
@@ -54,6 +62,11 @@ Active = Annotated[
 Steer = Annotated[SteerMode | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, or not at all.")]
 Pool = Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")]
+Guard = Annotated[str | None, typer.Option(metavar=MODEL, help="A model that judges each answer before it is shown.")]
+GuardForm = Annotated[GuardFormName | None, typer.Option(help="How the guard is asked.  [default: yes-no]")]
+GuardTries = Annotated[
+    int | None, typer.Option(help="Answers drawn until one passes, then it is refused.  [default: 3]")
+]
 CtxSize = Annotated[int | None, typer.Option(help="Tokens of context.  [default: 4096, less for a large small LM]")]
 Threads = Annotated[int | None, typer.Option(help="Threads.  [default: by the model's size]")]
 GpuLayers = Annotated[int | None, typer.Option(help="Layers of the LLM on the GPU.  [default: what fits]")]

@@ -13,11 +13,12 @@ from drift_edge.errors import DriftError, UsageError
 from . import options
 
 if TYPE_CHECKING:
-    from drift_edge.engine import Drift
+    from fastapi import FastAPI
+
+    from drift_edge.aio import AsyncDrift
     from drift_edge.server import Access, Defaults
 
     from .config import Raw, Settings
-    from .render import Screen
 
 PORT = 8765
 _CONNECTIONS = 1_000  # at once, idle ones among them
@@ -45,10 +46,14 @@ def serve(
     weights: options.Weights = None,
     beta: options.Beta = None,
     active: options.Active = None,
+    allow: options.Allow = None,
     steer: options.Steer = None,
     attributes: options.Pool = None,
     max_tokens: options.MaxTokens = None,
     system: Annotated[str | None, typer.Option(help="System prompt of conversations that have none.")] = None,
+    guard: options.Guard = None,
+    guard_form: options.GuardForm = None,
+    guard_tries: options.GuardTries = None,
     ctx_size: options.CtxSize = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = None,
@@ -71,10 +76,14 @@ def serve(
         "weights": weights,
         "beta": beta,
         "active": active,
+        "allow": allow or None,
         "steer": steer and steer.value,
         "attributes": attributes,
         "max-tokens": max_tokens,
         "system": system,
+        "guard": guard,
+        "guard-form": guard_form and guard_form.value,
+        "guard-tries": guard_tries,
         "ctx-size": ctx_size,
         "threads": threads,
         "gpu-layers": gpu_layers,
@@ -107,10 +116,12 @@ def run(pair: str | None, flags: Raw, access: Access, port: int, *, waiting: int
     Raises:
         DriftError: the port is taken, or a setting, model or profile cannot be used.
     """
+    from drift_edge.aio import AsyncDrift
+    from drift_edge.server import create_app
     from drift_edge.storage import folders
 
     from ..models.catalogue import BUILTIN
-    from .chat import load_engine, open_profile, with_pair
+    from .chat import guarding, load_engine, open_profile, with_pair
     from .config import check_pair, read_config, read_environment, resolve
     from .render import Screen, show_log
 
@@ -119,8 +130,7 @@ def run(pair: str | None, flags: Raw, access: Access, port: int, *, waiting: int
     show_log(verbose)
     screen = Screen(settings.color)
     profile, pool = open_profile(settings, found, wanted=True)
-    listener = _listen(access.host, port)
-    with listener:
+    with _listen(access.host, port) as listener, guarding(settings) as judge:
         if settings.llm is not None:
             screen.say(f"loading {settings.llm.name} and {settings.slm and settings.slm.name} ...", "dim")
         engine = load_engine(settings, pool)
@@ -130,9 +140,13 @@ def run(pair: str | None, flags: Raw, access: Access, port: int, *, waiting: int
         except BaseException:
             engine.close()
             raise
+        shared = AsyncDrift(engine)
+        model = BUILTIN if settings.llm is None else pair  # by the LLM's file where none is named
+        app = create_app(shared, _defaults(settings), access, waiting=waiting, model=model, judge=judge)
+        host = f"[{access.host}]" if ":" in access.host else access.host
+        screen.say(f"http://{host}:{listener.getsockname()[1]}  (OpenAI's API under /v1; Ctrl-C stops)")
         try:
-            model = BUILTIN if settings.llm is None else pair  # by the LLM's file where none is named
-            asyncio.run(_serve(engine, _defaults(settings), access, listener, waiting, model, screen, verbose))
+            asyncio.run(_serve(shared, app, listener, verbose))
         except KeyboardInterrupt:  # the way to stop it
             screen.say("stopped", "dim")
 
@@ -153,6 +167,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _defaults(settings: Settings) -> Defaults:
     from drift_edge.server import Defaults
+    from drift_edge.weights import DEFAULT_BLOCKED
 
     return Defaults(
         profile=settings.profile,
@@ -166,42 +181,27 @@ def _defaults(settings: Settings) -> Defaults:
         seed=settings.seed,
         max_tokens=settings.max_tokens,
         stop=settings.stop,
+        blocked=tuple(name for name in DEFAULT_BLOCKED if name not in settings.allow),
+        guard_tries=settings.guard_tries,
         system=settings.system,
     )
 
 
-async def _serve(
-    engine: Drift,
-    defaults: Defaults,
-    access: Access,
-    listener: socket.socket,
-    waiting: int,
-    model: str | None,
-    screen: Screen,
-    verbose: bool,
-) -> None:
+async def _serve(engine: AsyncDrift, app: FastAPI, listener: socket.socket, verbose: bool) -> None:
     import uvicorn
-
-    from drift_edge.aio import AsyncDrift
-    from drift_edge.server import create_app
-
-    shared = AsyncDrift(engine)
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            await shared.aclose()  # ends the answers, which would be waited for
+            await engine.aclose()  # ends the answers, which would be waited for
             await super().shutdown(sockets)
 
-    async with shared:
-        app = create_app(shared, defaults, access, waiting=waiting, model=model)
-        config = uvicorn.Config(
-            app,
-            log_level="info" if verbose else "warning",
-            server_header=False,
-            proxy_headers=False,  # anybody could send them
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=_SHUTDOWN,
-        )
-        host = f"[{access.host}]" if ":" in access.host else access.host
-        screen.say(f"http://{host}:{listener.getsockname()[1]}  (OpenAI's API under /v1; Ctrl-C stops)")
+    config = uvicorn.Config(
+        app,
+        log_level="info" if verbose else "warning",
+        server_header=False,
+        proxy_headers=False,  # anybody could send them
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_SHUTDOWN,
+    )
+    async with engine:
         await Server(config).serve(sockets=[listener])

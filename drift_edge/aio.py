@@ -178,7 +178,7 @@ class AsyncDrift:
             blocked=blocked,
         )
         self._check_open()
-        return self._in_turn(events, cancel)
+        return self.each(events, cancel)
 
     async def complete(
         self,
@@ -239,10 +239,19 @@ class AsyncDrift:
             Exception: what the call raises.
         """
         self._check_open()
-        results = [result async for result in self._in_turn(_once(function, *args), cancel or CancelToken())]
+        results = [result async for result in self.each(_once(function, *args), cancel or CancelToken())]
         return results[0]
 
-    async def _in_turn(self, items: Iterator[T], cancel: CancelToken) -> AsyncGenerator[T, None]:
+    async def each(self, items: Iterator[T], cancel: CancelToken) -> AsyncGenerator[T, None]:
+        """Go through a blocking iterator on the engine, such as `guarded` returns, in its thread, when its turn comes.
+
+        Args:
+            items, cancel: as `iterate`; closing the engine sets `cancel`, too.
+
+        Raises:
+            ClosedError: (while iterating) the engine has been closed.
+            Exception: (while iterating) what `items` raises.
+        """
         self._check_open()
         self._open.add(cancel)
         stream = iterate(items, cancel, self._thread)

@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from drift_edge import __version__
 from drift_edge.aio import AsyncDrift
 from drift_edge.errors import DriftError, UsageError
+from drift_edge.guard import Judge
 from drift_edge.server import chat, drift
 from drift_edge.server.access import Access, Gate
 from drift_edge.server.defaults import Defaults
@@ -34,6 +35,7 @@ def create_app(
     *,
     waiting: int = WAITING,
     model: str | None = None,
+    judge: Judge | None = None,
 ) -> FastAPI:
     """An ASGI app around an engine.
 
@@ -43,6 +45,8 @@ def create_app(
         access: who may ask; None is for the address 127.0.0.1.
         waiting: how many requests may wait for their turn; more are refused with 503.
         model: the name that clients ask for; None is that of the LLM's file.
+        judge: sees every answer, and an answer of a stream is held back until it has (`drift_edge.guard`); it stays the
+            caller's to close.
 
     Raises:
         UsageError: `waiting` is negative.
@@ -50,7 +54,7 @@ def create_app(
     if waiting < 0:
         raise UsageError(f"waiting: expected a number, 0 or more, got {waiting!r}")
     access = access or Access()
-    service = Service(engine, defaults or Defaults(), waiting, model or engine.drift.pair.llm.path.stem)
+    service = Service(engine, defaults or Defaults(), waiting, model or engine.drift.pair.llm.path.stem, judge)
 
     app = FastAPI(
         title="drift-edge",

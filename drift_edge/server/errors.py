@@ -14,6 +14,7 @@ from drift_edge.errors import (
     PreferencesError,
     ProfileBusyError,
     ProfileMismatchError,
+    RefusedError,
     UsageError,
     WeightsError,
 )
@@ -21,6 +22,7 @@ from drift_edge.errors import (
 _PARAM = re.compile(r"([a-z][a-z0-9_.\[\]]*): ")
 _STATUS: tuple[tuple[type[DriftError], int, str | None], ...] = (
     (ContextOverflowError, 400, "context_length_exceeded"),
+    (RefusedError, 400, "content_filter"),
     (UsageError, 400, None),
     (WeightsError, 400, None),
     (PreferencesError, 400, None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,6 +12,7 @@ from typing import TypeVar
 from drift_edge.aio import AsyncDrift
 from drift_edge.conversation import Mode
 from drift_edge.events import Answer, CancelToken, Event, Finish
+from drift_edge.guard import Judge, guarded
 from drift_edge.learner import Learner, Lesson
 from drift_edge.preferences import PreferencePair
 from drift_edge.profile import Profile
@@ -21,7 +22,6 @@ from drift_edge.server.defaults import Defaults
 from drift_edge.server.errors import RequestError
 from drift_edge.server.requests import DriftField, Question
 from drift_edge.server.turns import Turns
-from drift_edge.weights import DEFAULT_BLOCKED
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -74,10 +74,13 @@ class Service:
         defaults: for what requests leave out.
         waiting: how many requests may wait for their turn.
         model: the name that clients ask for.
+        judge: sees every answer before the client does; None lets all pass.
     """
 
-    def __init__(self, engine: AsyncDrift, defaults: Defaults, waiting: int, model: str) -> None:
-        self.engine, self.defaults, self.model = engine, defaults, model
+    def __init__(
+        self, engine: AsyncDrift, defaults: Defaults, waiting: int, model: str, judge: Judge | None = None
+    ) -> None:
+        self.engine, self.defaults, self.model, self._judge = engine, defaults, model, judge
         self.turns = Turns(waiting)
         self._answers: OrderedDict[str, list[tuple[list[dict[str, str]], Answer]]] = OrderedDict()
         self._asked: OrderedDict[str, Counter[str]] = OrderedDict()
@@ -201,7 +204,18 @@ class Service:
                 yield event
 
     def _chat(self, call: Call) -> AsyncGenerator[Event, None]:
-        return self.engine.chat(
+        cancel = CancelToken()
+        if self._judge is None:
+            return self.engine.each(self._draw(call, cancel), cancel)
+
+        def draw(number: int) -> Iterator[Event]:
+            return self._draw(replace(call, attempt=call.attempt + number), cancel)
+
+        tries = self.defaults.guard_tries
+        return self.engine.each(guarded(draw, self._judge, call.messages, tries=tries, cancel=cancel), cancel)
+
+    def _draw(self, call: Call, cancel: CancelToken) -> Iterator[Event]:
+        return self.engine.drift.chat(
             call.messages,
             weights=call.weights,
             beta=call.beta,
@@ -212,11 +226,12 @@ class Service:
             attempt=call.attempt,
             max_tokens=call.max_tokens,
             stop=call.stop,
+            cancel=cancel,
             measure=call.measure,
             speculate=self.defaults.speculate,
             draft=self.defaults.draft,
             logprobs=call.logprobs,
-            blocked=DEFAULT_BLOCKED if call.profile is None else (),  # a profile's own list has been applied
+            blocked=self.defaults.blocked if call.profile is None else (),  # a profile's own list has been applied
         )
 
     async def candidates(self, call: Call) -> AsyncGenerator[Candidate, None]:

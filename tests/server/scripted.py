@@ -20,6 +20,7 @@ import uvicorn
 
 from drift_edge.aio import AsyncDrift
 from drift_edge.events import Event, Finish, Token
+from drift_edge.guard import Judge
 from drift_edge.learner import Learner
 from drift_edge.profile import Profile
 from drift_edge.server import Access, Defaults, create_app
@@ -161,6 +162,7 @@ def running(
     *,
     waiting: int = 32,
     model: str | None = None,
+    judge: Judge | None = None,
 ) -> Iterator[Running]:
     """A server on a free port of 127.0.0.1."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -169,7 +171,7 @@ def running(
 
     async def main() -> None:
         async with AsyncDrift(engine) as shared:
-            app = create_app(shared, defaults, access, waiting=waiting, model=model)
+            app = create_app(shared, defaults, access, waiting=waiting, model=model, judge=judge)
             config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5, ws="none")
             servers.append(uvicorn.Server(config))
             await servers[0].serve(sockets=[listener])
