@@ -3,7 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# The editable install maps modules to files, so that it is done anew when one comes, goes or moves.
+STAMP := $(VENV)/.installed-$(shell find drift_edge cli models benchmarks -name '*.py' | LC_ALL=C sort | cksum | cut -d' ' -f1)
 DEV_STAMP := $(VENV)/.installed-dev
 NANO_STAMP := $(VENV)/.installed-nano
 ARGS ?=
@@ -87,6 +88,7 @@ $(BIN)/python:
 $(STAMP): pyproject.toml CMakeLists.txt $(wildcard drift_edge/kernel/*.c drift_edge/kernel/*.h) | $(BIN)/python
 	@$(SAY) "Installing into $(VENV). The first time, llama.cpp is compiled: about 10 minutes on 2 cores."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e . >&2
+	@rm -f $(VENV)/.installed*
 	@touch $@
 
 $(DEV_STAMP): $(STAMP)
