@@ -16,11 +16,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from drift_edge import Drift
+from drift_edge import Drift, DriftError
 from drift_edge.models import builtin_pair
 from drift_edge.preferences import PreferencePair
 
@@ -36,7 +36,13 @@ _SHAPES = Shape(2_048, 3, 8_192, 32, 8), Shape(576, 3, 1_536, 9, 3)
 
 
 def run(llm: Path, slm: Path, name: str) -> list[dict[str, Any]]:
-    """Rows of {name, cache_type, scoring, n_ctx, peak, limit, besides, one of each kind of buffer}, in bytes."""
+    """Rows of {name, cache_type, scoring, n_ctx, peak, limit, besides, one of each kind of buffer}, in bytes.
+
+    Raises:
+        DriftError: this system does not tell a process's peak.
+    """
+    if not Path("/proc/self/clear_refs").exists():
+        raise DriftError("the peak of a process can be told on Linux alone")
     rows = []
     for cache_type, scoring in (("f16", False), ("q8_0", False), ("f16", True)):
         line = [sys.executable, "-m", f"{__package__}.memory", "--measure", str(llm), str(slm), cache_type]
@@ -104,19 +110,19 @@ def write_larger(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the rows as a table."""
+def lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The rows as a table."""
     head = f"{'MiB':<12} {'cache':<6} {'n_ctx':>6} {'weights':>8} {'KV':>8} {'compute':>8} {'output':>7}"
-    print(f"{head} {'peak RSS':>9} {'besides':>8}")
+    yield (f"{head} {'peak RSS':>9} {'besides':>8}")
     for row in rows:
         mib = {kind: row[kind] / (1 << 20) for kind in ("model", "KV", "compute", "output", "peak", "besides")}
-        print(
+        yield (
             f"{row['name']:<12} {row['cache_type']:<6} {row['n_ctx']:>6,} {mib['model']:8.1f} {mib['KV']:8.1f} "
             f"{mib['compute']:8.1f} {mib['output']:7.1f} {mib['peak']:9.1f} {mib['besides']:8.1f}"
             f"{'  and scoring' if row['scoring'] else ''}{'' if row['peak'] <= row['limit'] else '  OVER'}"
         )
     most = max(row["besides"] for row in rows)
-    print(f"most besides llama.cpp's buffers: {most / 1e6:.0f} MB  (aim: at most {BESIDES / 1e6:.0f})")
+    yield (f"most besides llama.cpp's buffers: {most / 1e6:.0f} MB  (aim: at most {BESIDES / 1e6:.0f})")
 
 
 def main() -> None:
@@ -134,15 +140,13 @@ def main() -> None:
         llm, slm, cache_type = args.measure
         print(json.dumps(measure(Path(llm), Path(slm), cache_type, args.scoring)))
         return
-    if not Path("/proc/self/clear_refs").exists():
-        parser.error("the peak of a process can be told on Linux alone")
     if args.llm and args.slm:
         rows = run(args.llm, args.slm, args.llm.stem[:12])
     else:
         rows = run(*builtin_pair(), "built-in")
         with tempfile.TemporaryDirectory() as folder:
             rows += run(*write_larger(Path(folder)), "made")
-    show(rows)
+    print("\n".join(lines(rows)))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

@@ -10,7 +10,7 @@ import typer
 
 from drift_edge.errors import UsageError
 
-TABLES = ("speed", "step", "turns", "scoring", "kernel", "attributes")
+TABLES = ("speed", "step", "turns", "scoring", "kernel", "memory", "attributes")
 _USUAL = ("speed", "step", "turns", "scoring", "kernel")
 _OF_A_LARGE_PAIR = ("speed", "turns")
 
@@ -112,6 +112,11 @@ def _measure(
         result = sweep.run(*files, rounds=rounds or (1 if quick else 3), tokens=tokens, say=say)
         return result, sweep.lines(result)
     say(f"{table} ...")
+    if table == "memory":
+        from ..benchmarks import memory
+
+        rows = memory.run(*files, files[0].stem[:12])
+        return rows, memory.lines(rows)
     if table == "scoring":
         from ..benchmarks import scoring
 
