@@ -20,7 +20,6 @@ from .learner import needed
 ReadKey = Callable[[str, Sequence[str]], str]
 A, B, BOTH, NEITHER = "a", "b", "=", "n"
 _REDRAWS = 3  # how often an answer is drawn again that came out as the one before
-_MAX_CONTEXT = 2_000  # characters of the turns before that a choice keeps: scoring reads them under every prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,18 +243,8 @@ def _over(dialogue: Dialogue, chosen: Shown, rejected: Shown, source: str) -> No
 
 
 def _learn(dialogue: Dialogue, chosen: str, rejected: str, source: str, *, tie: bool = False) -> None:
+    from drift_edge.learner import choice_context
+
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    pair = PreferencePair(context(dialogue.messages()), chosen, rejected, source=source, time=now, tie=tie)
+    pair = PreferencePair(choice_context(dialogue.messages()), chosen, rejected, source=source, time=now, tie=tie)
     needed(dialogue.learner).learn(pair)
-
-
-def context(messages: Sequence[dict[str, str]]) -> tuple[dict[str, str], ...]:
-    """The system message, the question, and of the turns before as many whole ones, the last, as are short enough."""
-    head = 1 if messages[0]["role"] == "system" else 0
-    first, length = len(messages) - 1, 0
-    for i in range(first - 2, head - 1, -2):
-        length += len(messages[i]["content"]) + len(messages[i + 1]["content"])
-        if length > _MAX_CONTEXT:
-            break
-        first = i
-    return (*messages[:head], *messages[first:])

@@ -15,7 +15,7 @@ from .interrupt import cancel_on_interrupt
 from .render import Screen
 
 if TYPE_CHECKING:
-    from drift_edge.profile import Change, Profile
+    from drift_edge.profile import Profile
     from drift_edge.scoring import Scorer
 
     from .dialogue import Engine, Steering
@@ -35,10 +35,16 @@ class Learner:
     """
 
     def __init__(self, profile: Profile, engine: Engine, screen: Screen, *, small: bool = False) -> None:
+        from drift_edge.learner import Learner as Teachable
+
         self.profile, self._engine, self._screen, self._small = profile, engine, screen, small
         self._scorer: Scorer | None = None
-        self._refused: set[str] = set()  # ids of choices that cannot be scored
+        self._taught = Teachable(profile, self._get_scorer)
         self._asked: Counter[str] = Counter()  # how often each attribute was probed: of a tie, nothing else tells
+
+    def _get_scorer(self) -> Scorer:
+        self._scorer = self._scorer or self._engine.scorer(text_length=self.profile.text_length)
+        return self._scorer
 
     def close(self) -> None:
         """Free the scorer."""
@@ -56,20 +62,7 @@ class Learner:
         Raises:
             UsageError: more attributes are pinned.
         """
-        from drift_edge.approximation import choose_active
-
-        settings = self.profile.settings
-        blocked = tuple(name for name in settings.blocked if name not in allow)
-        if most is None and blocked == settings.blocked:
-            return self.profile.weights()
-        weights = {name: weight.weight for name, weight in self.profile.table().items()}
-        return choose_active(
-            weights,
-            settings.active if most is None else most,
-            pinned=settings.pinned,
-            blocked=blocked,
-            renormalise=settings.renormalise,
-        )
+        return self._taught.weights(most, allow)
 
     def probe(self, own: Steering) -> Steering:
         """What to steer the answer by that is compared with the person's own, so that the choice teaches most."""
@@ -91,15 +84,13 @@ class Learner:
             ProfileError: it cannot be kept.
             DriftError: it cannot be scored now; it is kept.
         """
+        kept = self._taught.keep(pair) if pair.tie or self.profile.settings.journal else None
         if pair.tie:
-            self.profile.add(pair)
             self._screen.say("noted that both are equally good; that moves no weight", "dim")
-        elif self.profile.settings.journal:
-            if not self.profile.add(pair).ids:
-                self._screen.say("this very choice was learned before, so it counts no more than once", "dim")
-            self.catch_up(pair)
-        else:
-            self._count([pair])
+            return
+        if kept is not None and not kept.ids:
+            self._screen.say("this very choice was learned before, so it counts no more than once", "dim")
+        self.catch_up(pair)
 
     def catch_up(self, newest: PreferencePair | None = None) -> None:
         """Score the choices that wait for it, and say which weights moved. Ctrl-C leaves the rest for later.
@@ -110,37 +101,21 @@ class Learner:
         Raises:
             ProfileError, DriftError: as `learn`.
         """
-        pairs = [newest] if newest and self.profile.pending == 1 else self._waiting()
-        if pairs and self._count(pairs) < len(pairs):
-            self._screen.say(f"(kept, to be learned from later: {counted(self.profile.pending, 'choice')})", "dim")
-
-    def _count(self, pairs: list[PreferencePair]) -> int:
-        """Score choices and count them; returns how many were looked at before Ctrl-C."""
-        from drift_edge.learning import score_pairs
-
-        self._scorer = self._scorer or self._engine.scorer(text_length=self.profile.text_length)
+        pairs = self._taught.waiting(newest)
+        if not pairs:
+            return
         if not self._small:
             what = "your choice" if len(pairs) == 1 else counted(len(pairs), "choice")
             self._screen.say(f"learning from {what} ... (Ctrl-C: later)", "dim")
-        changes: list[Change] = []
-        cancel, n = CancelToken(), 0
+        cancel = CancelToken()
         with cancel_on_interrupt(cancel):
-            for scored in score_pairs(self._scorer, pairs, cancel):
-                n += 1
-                if scored.why:
-                    self._refused.add(scored.pair.id)
-                    self._screen.error(f"nothing is learned from choice {scored.pair.id}: {scored.why}")
-                else:
-                    changes.append(self.profile.add(scored.pair, scored.scores))
-        if changes:
-            self._screen.say(f"learned: {moves(changes[0].before, changes[-1].after)}", "dim")
-        return n
-
-    def _waiting(self) -> list[PreferencePair]:
-        if self.profile.pending <= len(self._refused):
-            return []
-        found = (choice.pair for choice in self.profile.choices() if choice.scores is None)
-        return [pair for pair in found if not pair.tie and pair.id not in self._refused]
+            lesson = self._taught.count(pairs, cancel)
+        for name, why in lesson.refused.items():
+            self._screen.error(f"nothing is learned from choice {name}: {why}")
+        if lesson.counted:
+            self._screen.say(f"learned: {moves(lesson.before, lesson.after)}", "dim")
+        if lesson.left and self.profile.pending:
+            self._screen.say(f"(kept, to be learned from later: {counted(self.profile.pending, 'choice')})", "dim")
 
     def undo(self) -> None:
         """Forget the last choice, and say which it was.

@@ -167,7 +167,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _defaults(settings: Settings) -> Defaults:
     from drift_edge.server import Defaults
-    from drift_edge.weights import DEFAULT_BLOCKED
 
     return Defaults(
         profile=settings.profile,
@@ -181,7 +180,7 @@ def _defaults(settings: Settings) -> Defaults:
         seed=settings.seed,
         max_tokens=settings.max_tokens,
         stop=settings.stop,
-        blocked=tuple(name for name in DEFAULT_BLOCKED if name not in settings.allow),
+        allow=settings.allow,
         guard_tries=settings.guard_tries,
         system=settings.system,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from drift_edge.active_learning import probes
@@ -55,23 +55,25 @@ class Learner:
         self._asked = Counter[str]() if asked is None else asked
         self.refused: set[str] = set()
 
-    def weights(self, active: int | None = None) -> dict[str, float]:
+    def weights(self, active: int | None = None, allow: Collection[str] = ()) -> dict[str, float]:
         """The weights to answer by.
 
         Args:
             active: how many attributes take part; None is as many as the profile says.
+            allow: attributes that may take part although the profile blocks them.
 
         Raises:
             UsageError: more attributes are pinned.
         """
-        if active is None:
-            return self.profile.weights()
         settings = self.profile.settings
+        blocked = tuple(name for name in settings.blocked if name not in allow)
+        if active is None and blocked == settings.blocked:
+            return self.profile.weights()
         return choose_active(
             {name: weight.weight for name, weight in self.profile.table().items()},
-            active,
+            settings.active if active is None else active,
             pinned=settings.pinned,
-            blocked=settings.blocked,
+            blocked=blocked,
             renormalise=settings.renormalise,
         )
 
@@ -124,15 +126,20 @@ class Learner:
             ProfileError: the profile cannot be read or written.
             DriftError: they cannot be scored now.
         """
-        alone = not self.profile.settings.journal or self.profile.pending == 1
-        return self.count([newest] if newest is not None and alone else self.waiting(), cancel)
+        return self.count(self.waiting(newest), cancel)
 
-    def waiting(self) -> list[PreferencePair]:
-        """The choices that are kept, but not scored yet, oldest first.
+    def waiting(self, newest: PreferencePair | None = None) -> list[PreferencePair]:
+        """The choices that `catch_up` counts, oldest first.
+
+        Args:
+            newest: as `catch_up`.
 
         Raises:
             ProfileError: the journal cannot be read.
         """
+        alone = not self.profile.settings.journal or self.profile.pending == 1
+        if newest is not None and alone:
+            return [newest]
         if self.profile.pending <= len(self.refused):
             return []
         found = (choice.pair for choice in self.profile.choices() if choice.scores is None)

@@ -9,7 +9,6 @@ from drift_edge.conversation import Mode
 from drift_edge.costs import Draft, Speculate
 from drift_edge.guard import DEFAULT_TRIES
 from drift_edge.sampling import SamplerSettings
-from drift_edge.weights import DEFAULT_BLOCKED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +22,7 @@ class Defaults:
         steer, speculate, draft: as `Drift.chat`.
         sampler: of the draws.
         seed, max_tokens, stop: as `Drift.chat`.
-        blocked: attributes without weight in answers that no profile steers; a profile has a list of its own.
+        allow: attributes that may steer although they are blocked.
         guard_tries: how many answers are drawn until a guard lets one pass.
         system: put in front of conversations that have no system message.
     """
@@ -39,6 +38,6 @@ class Defaults:
     seed: int | None = None
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
-    blocked: tuple[str, ...] = DEFAULT_BLOCKED
+    allow: tuple[str, ...] = ()
     guard_tries: int = DEFAULT_TRIES
     system: str | None = None

@@ -22,6 +22,7 @@ from drift_edge.server.defaults import Defaults
 from drift_edge.server.errors import RequestError
 from drift_edge.server.requests import DriftField, Question
 from drift_edge.server.turns import Turns
+from drift_edge.weights import DEFAULT_BLOCKED
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -82,6 +83,7 @@ class Service:
     ) -> None:
         self.engine, self.defaults, self.model, self._judge = engine, defaults, model, judge
         self.turns = Turns(waiting)
+        self._blocked = tuple(name for name in DEFAULT_BLOCKED if name not in defaults.allow)
         self._answers: OrderedDict[str, list[tuple[list[dict[str, str]], Answer]]] = OrderedDict()
         self._asked: OrderedDict[str, Counter[str]] = OrderedDict()
 
@@ -185,7 +187,7 @@ class Service:
         if weights is not None or name is None:
             return None, weights or {}, _first(beta, DEFAULT_BETA), _first(active, DEFAULT_ACTIVE)
         profile = await self.profile(name)
-        learned = self.learner(profile).weights(active)
+        learned = self.learner(profile).weights(active, defaults.allow)
         return name, learned, _first(beta, profile.settings.beta), len(learned) or DEFAULT_ACTIVE
 
     def events(self, call: Call) -> AsyncGenerator[Event, None]:
@@ -231,7 +233,7 @@ class Service:
             speculate=self.defaults.speculate,
             draft=self.defaults.draft,
             logprobs=call.logprobs,
-            blocked=self.defaults.blocked if call.profile is None else (),  # a profile's own list has been applied
+            blocked=self._blocked if call.profile is None else (),  # a profile's own list has been applied
         )
 
     async def candidates(self, call: Call) -> AsyncGenerator[Candidate, None]:

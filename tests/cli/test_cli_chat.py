@@ -349,7 +349,7 @@ def test_the_builtin_llm_as_a_guard(cli: Cli, builtin_files: tuple[Path, Path], 
 
 
 def test_forms_of_a_guard_are_the_librarys() -> None:
-    from drift_edge.cli.chat import GuardForm
+    from drift_edge.cli.options import GuardFormName as GuardForm
     from drift_edge.guard import FORMS
 
     assert [form.value for form in GuardForm] == list(FORMS)

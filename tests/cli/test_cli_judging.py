@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from drift_edge.cli import judging
-from drift_edge.cli.judging import context
 from drift_edge.cli.learner import Learner, moves
 from drift_edge.errors import ProfileError
+from drift_edge.learner import choice_context
 from tests.cli.fake import FakeEngine, FakeScorer
 from tests.cli.talk import INTERRUPT, Talk
 
@@ -449,10 +449,10 @@ def test_a_choice_remembers_the_last_short_turns() -> None:
     system, short, long = say("system", "s"), say("assistant", "a"), say("assistant", "x" * 3_000)
     asks = [say("user", str(i)) for i in range(4)]
     talk = [system, asks[0], short, asks[1], long, asks[2], short, asks[3]]
-    assert context(talk) == (system, asks[2], short, asks[3])
-    assert context([asks[0]]) == (asks[0],)
-    assert context([asks[0], long, asks[1]]) == (asks[1],)
-    assert context([asks[0], short, asks[1]]) == (asks[0], short, asks[1])
+    assert choice_context(talk) == (system, asks[2], short, asks[3])
+    assert choice_context([asks[0]]) == (asks[0],)
+    assert choice_context([asks[0], long, asks[1]]) == (asks[1],)
+    assert choice_context([asks[0], short, asks[1]]) == (asks[0], short, asks[1])
 
 
 def test_moves_names_the_three_largest() -> None:

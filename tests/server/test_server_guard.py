@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drift_edge.profile import Profile
 from drift_edge.server import Defaults
 from tests.server.scripted import QUESTION, Running, StepEngine, contents, hang_up, lines, running, until
 
@@ -91,8 +93,15 @@ def test_blocked_attributes_of_a_request(step: StepEngine) -> None:
 
     with running(step, PLAIN) as server:
         assert blocked(server, weights={"conspiracy": 1}) == ("conspiracy", "sycophant")
-    again = StepEngine()
-    again.let(10)
-    with running(again, Defaults(profile=None, blocked=("sycophant",))) as server:
-        server.ask("POST", "/v1/chat/completions", {**ASKED, "drift": {"weights": {"conspiracy": 1}}})
-        assert again.calls[-1]["blocked"] == ("sycophant",)
+    with running(step, Defaults(profile=None, allow=("conspiracy",))) as server:
+        assert blocked(server, weights={"conspiracy": 1}) == ("sycophant",)
+
+
+def test_blocked_attributes_of_a_profile(step: StepEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFT_EDGE_HOME", str(tmp_path))
+    Profile.open(slm=step.slm).set("conspiracy", 1.0)
+    for allow, weights in (((), {}), (("conspiracy",), {"conspiracy": 1.0})):
+        with running(step, Defaults(allow=allow)) as server:
+            server.ask("POST", "/v1/chat/completions", ASKED)
+        assert dict(step.calls[-1]["weights"]) == weights
+        assert step.calls[-1]["blocked"] == ()
