@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from drift_edge.errors import ProfileError as ProfileError
     from drift_edge.errors import ProfileMismatchError as ProfileMismatchError
     from drift_edge.errors import ProfileVersionError as ProfileVersionError
+    from drift_edge.errors import RefusedError as RefusedError
     from drift_edge.errors import TokenizerMismatchError as TokenizerMismatchError
     from drift_edge.errors import UsageError as UsageError
     from drift_edge.errors import WeightsError as WeightsError
@@ -79,6 +80,7 @@ _NAMES = {
         "ProfileError",
         "ProfileMismatchError",
         "ProfileVersionError",
+        "RefusedError",
         "TokenizerMismatchError",
         "UsageError",
         "WeightsError",
