@@ -15,13 +15,14 @@ _STEPS = 12
 _MOST_NOISE = 16.0
 
 
-def noise_for(acceptance: float, table: NDArray[np.float32], size: float, seed: int = 1) -> float:
+def noise_for(acceptance: float, table: NDArray[np.float32], size: float, first: int, seed: int = 1) -> float:
     """Standard deviation of the noise, by bisection on the draws of a few short answers.
 
     Args:
         acceptance: share of drafted tokens that the target draws too, both by the same samplers and noise.
         table: float32 (n_vocab, r), of size 1: the logits after token a are `table @ (signs * table[a])`.
         size: standard deviation of those logits.
+        first: the token before an answer; how sure the next ones are depends on where answers begin.
         seed: of the answers.
     """
     rng = np.random.default_rng(seed)
@@ -34,7 +35,7 @@ def noise_for(acceptance: float, table: NDArray[np.float32], size: float, seed: 
     token = 0
     for i in range(positions):
         if i % _TOKENS == 0:
-            token = int(rng.integers(n_vocab))
+            token = first
         logits = table @ (norm * table[token])
         best = np.argpartition(-logits, n - 1)[:n]
         rows[i] = logits[best]

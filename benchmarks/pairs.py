@@ -32,7 +32,7 @@ from .blocks import MOST, SPREAD, Chunks, Patterns, Tensor, encode, row_bytes, v
 from .vocabulary import N_CONTROL, Vocabulary
 
 RANK = 128  # columns that all models share
-LOGITS = 5.0  # standard deviation of the bigrams' logits: answers then have some 1.5 bits a token at temperature 0.8
+LOGITS = 4.0  # standard deviation of the bigrams' logits: answers then have some 1.5 bits a token at temperature 0.8
 N_VOCAB = 128_256
 QUANTS = {"Q4_0": 2, "Q8_0": 7}  # and GGUF's number of such a file
 _ATTENTION, _FFN = 0.02, 0.005  # what the last layer adds to a residual stream of size 1
@@ -96,9 +96,14 @@ def make_pair(
             start = time.monotonic()
             say(f"making {path}")
             shape = SHAPES[name]
-            write_model(path, shape, quant, None if share is None else noise_for(share, table(shape.n_vocab), LOGITS))
+            write_model(path, shape, quant, None if share is None else noise_of(share, shape.n_vocab))
             say(f"made {path} ({path.stat().st_size / 1e9:.2f} GB) in {time.monotonic() - start:.0f} s")
     return files
+
+
+def noise_of(acceptance: float, n_vocab: int) -> float:
+    """Noise on the sLM's logits, for a share of drafted tokens to be accepted."""
+    return noise_for(acceptance, table(n_vocab), LOGITS, Vocabulary(n_vocab).before_answer)
 
 
 def write_model(path: Path, shape: Shape, quant: str, noise: float | None) -> None:

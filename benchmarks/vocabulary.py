@@ -43,6 +43,11 @@ class Vocabulary:
         self.tokens = [*self.tokens[: n - N_CONTROL], *_CONTROL]
         self.types = [TokenType.NORMAL] * (n - N_CONTROL) + [TokenType.CONTROL] * N_CONTROL
 
+    @property
+    def before_answer(self) -> int:
+        """The id of a prompt's last token, a line's end."""
+        return self.tokens.index(_byte_chars()[ord("\n")])
+
     def write(self, writer: GGUFWriter) -> None:
         """Add the tokenizer's keys."""
         end = self.tokens.index("<|eot_id|>")

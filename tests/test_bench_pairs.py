@@ -10,10 +10,9 @@ from gguf import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 
 from benchmarks import pairs
-from benchmarks.acceptance import noise_for
 from benchmarks.bare import rate_of
 from benchmarks.blocks import Patterns, encode, row_bytes
-from benchmarks.pairs import SHAPES, Shape, make_pair, model_tensors, table, write_model
+from benchmarks.pairs import SHAPES, Shape, make_pair, model_tensors, noise_of, write_model
 from benchmarks.questions import BETA, QUESTION, SAMPLER, WEIGHTS
 from drift_edge import Drift
 from drift_edge.errors import DriftError, UsageError
@@ -74,7 +73,7 @@ def test_parameters_are_those_of_the_real_models() -> None:
 @pytest.mark.parametrize("acceptance", [0.6, 0.9])
 def test_drafted_tokens_are_accepted_as_often_as_asked(acceptance: float, llm: Path, tmp_path: Path) -> None:
     slm, g = tmp_path / "slm.gguf", 3
-    write_model(slm, SLM, "Q4_0", noise_for(acceptance, table(N), pairs.LOGITS))
+    write_model(slm, SLM, "Q4_0", noise_of(acceptance, N))
     with Drift.load(llm, slm, ctx_size=256) as drift:
         assert drift.pair.n_vocab == N
         answers = [
