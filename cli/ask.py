@@ -6,12 +6,14 @@ line on stdin answers it: `a`, `b`, `=`, `n` or `q`. The last line is `{"done", 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
 from drift_edge.errors import UsageError
+from drift_edge.sampling import new_seed
 
 from . import chat
 from .charts import counted
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 SOURCE = "learn --ask"
 _ENOUGH = "q"
+#: A choice's source tells which attributes were shown, so that a later run knows who won.
+_OVER, _LIKE = "over", "like"
+_DUEL = re.compile(f"{SOURCE}: (?P<winner>\\S+) (?P<how>{_OVER}|{_LIKE}) (?P<loser>\\S+)")
 
 
 def ask(n: int, settings: Settings, *, as_json: bool = False) -> None:
@@ -80,10 +85,20 @@ class Course:
     """
 
     def __init__(self, dialogue: Dialogue, questions: list[str], n: int, *, as_json: bool) -> None:
+        from drift_edge.active_learning import Duels
+
         self._dialogue, self._n, self._as_json = dialogue, n, as_json
         self._learner: Learner = needed(dialogue.learner)
-        before = [c.pair.messages[-1]["content"] for c in self._learner.profile.choices() if c.pair.source == SOURCE]
-        self._done = len(before)
+        seed, names = dialogue.settings.seed, self._learner.profile.statistics.names
+        self._duels = Duels(names, new_seed() if seed is None else seed)
+        self._done, before = 0, set[str]()
+        for choice in self._learner.profile.choices():
+            if choice.pair.source.startswith(SOURCE):
+                self._done += 1
+                before.add(choice.pair.messages[-1]["content"])
+                duel = _DUEL.fullmatch(choice.pair.source)
+                if duel and {duel["winner"], duel["loser"]} <= set(names):
+                    self._duels.note(duel["winner"], duel["loser"], tie=duel["how"] == _LIKE)
         # What a person passed over lies before what they answered.
         first = max((i for i, question in enumerate(questions, 1) if question in before), default=0)
         self._left = questions[first:]
@@ -105,7 +120,11 @@ class Course:
             if not self._as_json:
                 screen.say(f"\n{where}  {question}", "bold")
             dialogue.begin(question)
-            two = show_two(dialogue)
+            shown = self._duels.draw(blocked=self._learner.profile.settings.blocked)
+            own = dialogue.steering
+            # With one attribute alone, the person's own answer stands against it.
+            sides = [own, *(own._replace(weights={name: 1.0}, active=1) for name in shown)]
+            two = show_two(dialogue, *sides[-2:])
             if two is None:
                 continue
             if self._as_json:
@@ -118,7 +137,12 @@ class Course:
                 key = _ENOUGH
             if key == _ENOUGH:
                 return
-            take(dialogue, two, key, SOURCE)
+            source = SOURCE
+            if len(shown) == 2 and key != NEITHER:
+                winner, loser = shown if key == BOTH or (key == A) == two.first_is_a else shown[::-1]
+                self._duels.note(winner, loser, tie=key == BOTH)
+                source = f"{SOURCE}: {winner} {_LIKE if key == BOTH else _OVER} {loser}"
+            take(dialogue, two, key, source)
             self._done += key != NEITHER
 
     def end(self) -> None:

@@ -12,7 +12,7 @@ from drift_edge.events import Answer
 from drift_edge.preferences import PreferencePair
 from drift_edge.sampling import new_seed, noise_seed
 
-from .dialogue import Dialogue, Shown
+from .dialogue import Dialogue, Shown, Steering
 from .editor import edit_text
 from .learner import needed
 
@@ -28,12 +28,12 @@ class Two:
 
     Attributes:
         a, b: as shown.
-        own: which of them the person's own weights gave; the other probes.
+        first_is_a: whether A is the answer of the first way to steer.
     """
 
     a: Answer
     b: Answer
-    own: Answer
+    first_is_a: bool
 
 
 # -- between two answers
@@ -46,10 +46,11 @@ def ask_two(dialogue: Dialogue, question: str, read_key: ReadKey) -> None:
         UsageError: there is no profile.
         DriftError: the engine cannot answer, or the choice cannot be kept.
     """
-    needed(dialogue.learner)
+    learner = needed(dialogue.learner)
     dialogue.begin(question)
+    own = dialogue.steering
     try:
-        two = show_two(dialogue)
+        two = show_two(dialogue, own, learner.probe(own))
     except KeyboardInterrupt:
         dialogue.screen.say("(stopped, so there is nothing to choose between)", "dim")
         return
@@ -62,35 +63,34 @@ def ask_two(dialogue: Dialogue, question: str, read_key: ReadKey) -> None:
     take(dialogue, two, key, "chat /ab")
 
 
-def show_two(dialogue: Dialogue) -> Two | None:
-    """Show two answers to the last question, one by the person's own weights and one that probes, in no fixed order.
+def show_two(dialogue: Dialogue, first: Steering, second: Steering) -> Two | None:
+    """Show two answers to the last question, steered in two ways, in no fixed order.
 
     Returns:
-        Both, the own one being kept for now; None where both came out the same, which is said.
+        Both, that of the first way being kept for now; None where both came out the same, which is said.
 
     Raises:
         KeyboardInterrupt: Ctrl-C stopped an answer; what there is of it is kept.
         DriftError: the engine cannot answer.
     """
-    learner, screen, turn = needed(dialogue.learner), dialogue.screen, dialogue.turn
-    own = dialogue.steering
-    sides = {True: own, False: learner.probe(own)}
+    screen, turn = dialogue.screen, dialogue.turn
+    sides = {True: first, False: second}
     seed = dialogue.settings.seed
     seed = new_seed() if seed is None else seed
     order = (True, False) if noise_seed(seed, len(dialogue.turns), turn.attempt) % 2 else (False, True)
     shown: dict[bool, Answer] = {}
-    for letter, is_own in zip("AB", order, strict=True):
+    for letter, is_first in zip("AB", order, strict=True):
         if not screen.quiet:
             screen.say(f"{letter}:", "bold")
         # The same noise for both, so that what steers them is all that they differ by.
-        answer = dialogue.generate(sides[is_own], seed=seed)
+        answer = dialogue.generate(sides[is_first], seed=seed)
         for _ in range(_REDRAWS):
             if answer.text.strip() != next((other.text.strip() for other in shown.values()), None):
                 break
             screen.say("(the same again; once more:)", "dim")
             turn.attempt += 1
-            answer = dialogue.generate(sides[is_own], seed=seed)
-        shown[is_own] = answer
+            answer = dialogue.generate(sides[is_first], seed=seed)
+        shown[is_first] = answer
         if answer.finish_reason == "cancelled":
             dialogue.keep(shown.get(True, answer))
             raise KeyboardInterrupt
@@ -98,7 +98,7 @@ def show_two(dialogue: Dialogue) -> Two | None:
     if shown[True].text.strip() == shown[False].text.strip():
         screen.say("(both came out the same, so there is nothing to choose between)", "dim")
         return None
-    return Two(shown[order[0]], shown[order[1]], shown[True])
+    return Two(shown[order[0]], shown[order[1]], order[0])
 
 
 def read_choice(dialogue: Dialogue, read_key: ReadKey, prompt: str, keys: Sequence[str]) -> str:

@@ -66,16 +66,12 @@ class Learner:
 
     def probe(self, own: Steering) -> Steering:
         """What to steer the answer by that is compared with the person's own, so that the choice teaches most."""
-        return self.probes(own, 1)[0]
-
-    def probes(self, own: Steering, count: int) -> tuple[Steering, ...]:
-        """The first few ways to steer an answer that would teach most; `own` says how strongly."""
         from drift_edge.active_learning import probes
 
         profile = self.profile
-        found = probes(profile.statistics, count, asked=self._asked, blocked=profile.settings.blocked)
-        self._asked.update(probe.attribute for probe in found)
-        return tuple(own._replace(weights=probe.weights, active=1) for probe in found)
+        (found,) = probes(profile.statistics, asked=self._asked, blocked=profile.settings.blocked)
+        self._asked[found.attribute] += 1
+        return own._replace(weights=found.weights, active=1)
 
     def learn(self, pair: PreferencePair) -> None:
         """Keep a choice, count it, and say which weights moved.

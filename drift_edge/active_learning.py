@@ -1,4 +1,7 @@
-"""Active learning: the attribute whose answer would teach most about a person.
+"""Active learning: which attributes to show, so that a choice teaches most about a person.
+
+To ask questions, two attributes are shown against each other (`Duels`). To learn a little in a chat, where one answer
+is by the person's own weights, the other is by the attribute that would tell most (`probes`).
 
 Whitening is a regression of the constant 1 on the leads d_j (see `approximation`), so it comes with a posterior: with
 x_j = d_j / s, s the root mean square of all leads so far, and a prior that expects K attributes to share one unit of
@@ -8,7 +11,7 @@ are one more observation, x = `LEAD` e_i. It takes |P x|^2 / (1 + x^T P x) off t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +50,7 @@ def probes(
 ) -> tuple[Probe, ...]:
     """The attributes whose answers would teach most, the best first.
 
-    Each is chosen as if those before it had been answered already. To ask most of a person, show the first two against
-    each other (`experiments.asking`); to chat and learn a little, the first against the answer by the own weights.
+    Each is chosen as if those before it had been answered already.
 
     Args:
         statistics: of the pairs so far.
@@ -81,3 +83,63 @@ def probes(
         P -= LEAD**2 * np.outer(P[best], P[best]) / (1 + LEAD**2 * P[best, best])  # Sherman-Morrison
         allowed.remove(best)
     return tuple(found)
+
+
+class Duels:
+    """Which two attributes to show against each other next, by who won the duels before.
+
+    Thompson sampling (Thompson 1933; Chapelle and Li 2011) of an attribute's Borda score, its chance to win a duel
+    against another: after w wins and l losses that is Beta(1 + w, 1 + l), a tie being half of each. A chance is drawn
+    for every attribute, and the two highest are shown. So nearly all are shown once, and then those again that a
+    person may like best, against one another: what is learned is surest where the answers will be.
+
+    The outcomes serve to choose questions only. Weights are made of the rewards of what was shown.
+
+    Args:
+        names: of the attributes.
+        seed: of the drawings.
+
+    Raises:
+        UsageError: no name, or one occurs twice.
+    """
+
+    def __init__(self, names: Sequence[str], seed: int) -> None:
+        if not names or len(set(names)) != len(names):
+            raise UsageError(f"names: expected 1 or more different attributes, got {list(names)!r}")
+        self._won, self._lost = (dict.fromkeys(names, 1.0) for _ in range(2))
+        self._rng = np.random.default_rng(seed)
+
+    def draw(self, *, blocked: Collection[str] = ()) -> tuple[str, ...]:
+        """The two attributes to show; the only one, where all others are blocked.
+
+        Args:
+            blocked: attributes never to show.
+
+        Raises:
+            UsageError: every attribute is blocked.
+        """
+        allowed = [name for name in self._won if name not in blocked]
+        if not allowed:
+            raise UsageError(f"blocked: expected 1 attribute or more that is not, got all {len(self._won)}")
+        chances = self._rng.beta([self._won[name] for name in allowed], [self._lost[name] for name in allowed])
+        return tuple(allowed[i] for i in np.argsort(-chances)[:2])
+
+    def note(self, winner: str, loser: str, *, tie: bool = False) -> None:
+        """Count a duel's outcome.
+
+        Args:
+            winner, loser: attributes; either way round where it is a tie.
+            tie: both answers were equally good.
+
+        Raises:
+            UsageError: an attribute is unknown, or they are the same.
+        """
+        for name in (winner, loser):
+            if name not in self._won:
+                raise UsageError(f"{name!r} is none of the attributes of these duels")
+        if winner == loser:
+            raise UsageError(f"a duel is between two attributes, got {winner!r} twice")
+        share = 0.5 if tie else 1.0
+        for name, won in ((winner, share), (loser, 1 - share)):
+            self._won[name] += won
+            self._lost[name] += 1 - won

@@ -1,13 +1,14 @@
-"""Active learning: gains by hand and by force, what was asked is not asked again, and persons learned sooner."""
+"""Active learning: gains by hand and by force, duels by their exact chances, and persons learned sooner."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from drift_edge.active_learning import LEAD, Probe, probes
+from drift_edge.active_learning import LEAD, Duels, Probe, probes
 from drift_edge.approximation import estimate_from_rewards
 from drift_edge.errors import UsageError
 from drift_edge.rewards import FloatArray
@@ -121,3 +122,108 @@ def test_persons_are_learned_sooner_than_by_chance() -> None:
 def test_what_cannot_be_asked(count: int, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         probes(Statistics(FOUR), count, **settings)
+
+
+# -- duels
+
+
+def left_out(duels: Duels, times: int) -> dict[str, float]:
+    """How often each of three attributes is the one that is not shown."""
+    names, counts = set(FOUR[:3]), dict.fromkeys(FOUR[:3], 0)
+    for _ in range(times):
+        (missing,) = names - set(duels.draw())
+        counts[missing] += 1
+    return {name: count / times for name, count in counts.items()}
+
+
+def test_chances_by_hand() -> None:
+    """Of a ~ Beta(2, 1), b ~ Beta(1, 2) and c ~ Beta(1, 1) the lowest stays away: b in 2 ∫ (1-x)^2 (1-x^2) = .6."""
+    duels, times = Duels(FOUR[:3], 1), 4_000
+    duels.note("formal", "concise")
+    found = left_out(duels, times)
+    # a: 2 ∫ x (1-x)^3 = .1; c: ∫ (1-x^2) (1-x)^2 = .3. The standard error is at most .008.
+    assert found == pytest.approx({"formal": 0.1, "concise": 0.6, "vivid": 0.3}, abs=0.03)
+
+
+def test_a_tie_is_half_a_duel_won_and_half_lost() -> None:
+    """20 ties leave formal and vivid at Beta(11, 11): concise, Beta(1, 1), is lowest as often as their mean minimum."""
+    duels = Duels(FOUR[:3], 2)
+    for _ in range(10):
+        duels.note("vivid", "formal", tie=True)
+        duels.note("formal", "vivid", tie=True)
+    found = left_out(duels, 4_000)
+    assert found["formal"] == pytest.approx(found["vivid"], abs=0.03)  # whichever was named first
+    # Of two normals with the same sd, .104, that is sd / sqrt(pi) below 1/2: .441.
+    assert found["concise"] == pytest.approx(0.441, abs=0.03)
+
+
+def test_all_are_shown_before_long_and_none_that_is_blocked() -> None:
+    names = [f"a{i}" for i in range(39)]
+    duels, shown = Duels(names, 3), list[str]()
+    for _ in range(40):
+        first, second = duels.draw(blocked=("a7",))
+        assert first != second
+        duels.note(first, second)
+        shown += [first, second]
+    assert "a7" not in shown
+    assert len(set(shown)) >= 35
+    assert Duels(names, 3).draw(blocked=names[1:]) == ("a0",)
+
+
+def test_the_same_seed_draws_the_same_duels() -> None:
+    one, other = Duels(FOUR, 4), Duels(FOUR, 4)
+    for _ in range(10):
+        pair = one.draw()
+        assert pair == other.draw()
+        one.note(*pair)
+        other.note(*pair)
+    assert [Duels(FOUR, 5).draw() for _ in range(3)] != [Duels(FOUR, seed).draw() for seed in (6, 7, 8)]
+
+
+def test_duels_go_to_what_a_person_likes_and_teach_it() -> None:
+    """Two attributes of 30 are liked; an answer shows its attribute, and half of all duels between others are ties."""
+    K, questions, persons, names = 30, 40, 30, [f"a{i}" for i in range(30)]
+
+    def learned(by_duels: bool, seed: int) -> tuple[float, float]:
+        rng = np.random.default_rng(seed)
+        liked = rng.choice(K, 2, replace=False)
+        theta = np.zeros(K)
+        theta[liked] = 1.0
+        duels, D, asked = Duels(names, seed), np.zeros((0, K)), 0
+        for _ in range(questions):
+            pair = duels.draw() if by_duels else rng.choice(names, 2, replace=False).tolist()
+            shown = [names.index(name) for name in pair]
+            x = rng.normal(size=(2, K))
+            x[(0, 1), shown] += LEAD
+            asked += len(set(shown) & set(liked.tolist()))
+            lead = theta[shown[0]] - theta[shown[1]]
+            tie = lead == 0 and rng.random() < 0.5
+            first_wins = lead > 0 or (lead == 0 and rng.random() < 0.5)
+            duels.note(*(pair if first_wins else pair[::-1]), tie=tie)
+            if not tie:
+                D = np.vstack([D, x[0] - x[1] if first_wins else x[1] - x[0]])
+        p = estimate_from_rewards(names, D, np.zeros(D.shape), "whitened").weights
+        return float(p @ theta / np.linalg.norm(theta)), asked / questions
+
+    print("seeds 0 to", persons - 1)
+    duels, chance = (np.array([learned(by, seed) for seed in range(persons)]) for by in (True, False))
+    gain = duels - chance
+    error = gain.std(axis=0, ddof=1) / persons**0.5
+    print(duels.mean(axis=0), chance.mean(axis=0), error)
+    assert (gain.mean(axis=0) > 3 * error).all()
+    assert duels[:, 1].mean() > 2 * chance[:, 1].mean()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: Duels([], 1), "expected 1 or more different attributes"),
+        (lambda: Duels(["formal", "formal"], 1), "expected 1 or more different attributes"),
+        (lambda: Duels(FOUR, 1).draw(blocked=FOUR), "got all 4"),
+        (lambda: Duels(FOUR, 1).note("formal", "witty"), "'witty' is none of the attributes"),
+        (lambda: Duels(FOUR, 1).note("formal", "formal"), "got 'formal' twice"),
+    ],
+)
+def test_duels_that_cannot_be(wrong: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        wrong()

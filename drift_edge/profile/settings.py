@@ -34,7 +34,7 @@ class Settings:
     """
 
     reduction: str = "sum"
-    estimator: str = "closed-form"
+    estimator: str = "whitened"
     beta: float = 0.5
     active: int = 7
     renormalise: bool = False

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from drift_edge.cli import judging
+from drift_edge.active_learning import Duels
+from drift_edge.attributes import Attributes
+from drift_edge.cli import ask, judging
 from drift_edge.models.onboarding import questions
 from drift_edge.profile import Profile
 from tests.cli.fake import FakeEngine, Result, command
@@ -26,8 +28,8 @@ def named_reply(question: str, call: Mapping[str, Any]) -> str:
 
 
 @pytest.fixture(autouse=True)
-def own_is_first(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The person's own answer is A, the one that probes is B."""
+def first_is_a(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer by the attribute that was drawn first is A."""
     engine.reply = named_reply
     monkeypatch.setattr(judging, "noise_seed", lambda *_: 1)
 
@@ -35,6 +37,11 @@ def own_is_first(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(result: Result) -> list[dict[str, Any]]:
     """The JSON lines that ask."""
     return [line for line in map(json.loads, result.out.splitlines()) if "question" in line]
+
+
+def by(text: str) -> str:
+    """The attribute that steered an answer."""
+    return text.split()[-1]
 
 
 def end(result: Result) -> dict[str, Any]:
@@ -50,7 +57,8 @@ def test_a_program_reads_questions_and_writes_choices(cli: Cli, engine: FakeEngi
     assert [set(line) for line in lines] == [{"question", "a", "b", "n", "of"}] * 3
     assert [(line["n"], line["of"]) for line in lines] == [(1, 3), (2, 3), (3, 3)]
     assert [line["question"] for line in lines] == questions(builtin=True)[:3]
-    assert lines[0]["a"] == f"{lines[0]['question']} plain"
+    duels = [(by(line["a"]), by(line["b"])) for line in lines]
+    assert all(a != b and {a, b} <= set(Attributes.builtin()) for a, b in duels)
     profile = Profile.open()
     assert end(result) == {"done": 3, "of": 3, "profile": str(profile.path), "weights": profile.weights()}
     assert [(c.pair.chosen, c.pair.rejected, c.pair.tie) for c in profile.choices()] == [
@@ -58,6 +66,9 @@ def test_a_program_reads_questions_and_writes_choices(cli: Cli, engine: FakeEngi
         (lines[1]["a"], lines[1]["b"], True),
         (lines[2]["a"], lines[2]["b"], False),
     ]
+    (a, b), (c, d), (e, f) = duels
+    sources = [c.pair.source for c in profile.choices()]
+    assert sources == [f"learn --ask: {b} over {a}", f"learn --ask: {c} like {d}", f"learn --ask: {e} over {f}"]
     assert (profile.n, profile.ties, profile.pending) == (2, 1, 0)
     assert engine.closed
     assert [scorer.closed for scorer in engine.scorers] == [True]
@@ -81,11 +92,11 @@ def test_it_stops_and_goes_on_without_asking_anything_twice(cli: Cli, stop: byte
 def test_a_person_sees_headings_progress_and_what_was_learned(cli: Cli) -> None:
     result = cli("learn", "--ask", "2", stdin=b"b\nx\nn\nq\n")
     question = questions(builtin=True)[0]
-    probe = result.out.splitlines()[1].split()[-1]
-    assert result.out.splitlines()[:2] == [f"{question} plain", f"{question} {probe}"]
+    a, b = map(by, result.out.splitlines()[:2])
+    assert result.out.splitlines()[:2] == [f"{question} {a}", f"{question} {b}"]
     err = result.err.splitlines()
     assert err[1:4] == [f"1/2  {question}", "A:", "B:"]
-    assert err[4] == f"learned: {probe} 0.00 -> 1.00"
+    assert err[4] == f"learned: {b} 0.00 -> 0.71, {a} 0.00 -> -0.71"  # one attribute over another: 1 / sqrt(2) each
     assert "expected one of a, b, =, n, q, got 'x'" in err
     assert err[-1].startswith("1 of 2 answered; the same command goes on")
     assert cli("learn", "--ask", "2", stdin=b"a\n").err.startswith("1 answered before\n")
@@ -107,7 +118,7 @@ def test_own_weights_and_steering_are_left_out(cli: Cli, engine: FakeEngine, con
     config("steer = 'off'\n[weights]\nvivid = 1.0\n")
     cli("learn", "--ask", "1", "--json", "--profile", "me", stdin=b"a\n")
     assert [call["steer"] for call in engine.calls] == ["logits", "logits"]
-    assert engine.calls[0]["weights"] == {}
+    assert [list(call["weights"].values()) for call in engine.calls] == [[1.0], [1.0]]
     assert Profile.names() == ["me"]
 
 
@@ -165,3 +176,61 @@ def test_ctrl_c_keeps_what_was_answered() -> None:
     assert json.loads(out.splitlines()[-1])["done"] == 1
     assert "Traceback" not in err
     assert Profile.open().n == 1
+
+
+def choose(cli: Cli, engine: FakeEngine, n: int, keys: str, *args: str) -> tuple[Result, list[tuple[str, str]]]:
+    """Answer with the given keys, over and over; also the attributes that were shown."""
+    engine.calls.clear()
+    result = cli("learn", "--ask", str(n), "--json", *args, stdin="".join(f"{key}\n" for key in keys).encode())
+    return result, [(by(line["a"]), by(line["b"])) for line in asked(result)]
+
+
+def test_who_won_is_known_in_a_later_run(cli: Cli, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[tuple[str, str, bool]] = []
+    monkeypatch.setattr(Duels, "note", lambda _, winner, loser, tie=False: noted.append((winner, loser, tie)))
+    _, duels = choose(cli, engine, 3, "b=a")
+    (a, b), (c, d), (e, f) = duels
+    expected = [(b, a, False), (c, d, True), (e, f, False)]
+    assert noted == expected
+    noted.clear()
+    assert end(choose(cli, engine, 3, "")[0])["done"] == 3
+    assert noted == expected
+
+
+def test_the_order_on_the_screen_does_not_change_who_won(
+    cli: Cli, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "noise_seed", lambda *_: 2)
+    _, duels = choose(cli, engine, 2, "ab")
+    (a, b), (c, d) = duels
+    sources = [choice.pair.source for choice in Profile.open().choices()]
+    assert sources == [f"learn --ask: {a} over {b}", f"learn --ask: {d} over {c}"]
+    assert [set(call["weights"]) for call in engine.calls[:2]] == [{a}, {b}]
+
+
+def test_what_is_blocked_is_not_shown_and_one_alone_stands_against_the_own_answer(cli: Cli, engine: FakeEngine) -> None:
+    profile, (last, *others) = Profile.open(), Attributes.builtin()
+    profile.block(*others)
+    _, duels = choose(cli, engine, 2, "bb")
+    assert duels[0] == ("plain", last)
+    assert {choice.pair.source for choice in Profile.open().choices()} == {"learn --ask"}
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_what_a_person_likes_is_found_and_shown_again(
+    cli: Cli, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, seed: str
+) -> None:
+    """The rule: an answer that names 'concise' is better, all others are equally good."""
+
+    def choice(*_: object) -> str:
+        a, b = ("concise" in call["weights"] for call in engine.calls[-2:])
+        return "=" if a == b else "a" if a else "b"
+
+    monkeypatch.setattr(ask, "read_choice", choice)
+    cli("learn", "--ask", "40", "--json", "--seed", seed)
+    shown = ["concise" in call["weights"] for call in engine.calls]
+    weights = Profile.open().weights()
+    print(f"seed {seed}: shown in {shown[-40:].count(True)} of the last 20 questions;", weights)
+    assert len(shown) == 80
+    assert shown[-40:].count(True) >= 4  # by chance it would be 1
+    assert weights["concise"] > 3 * max(abs(p) for name, p in weights.items() if name != "concise")
