@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SOURCE = "learn --ask"
 _ENOUGH = "q"
+_FIRST = 0.4  # share of the questions in which attributes that were not shown yet come first
 #: A choice's source tells which attributes were shown, so that a later run knows who won.
 _OVER, _LIKE = "over", "like"
 _DUEL = re.compile(f"{SOURCE}: (?P<winner>\\S+) (?P<how>{_OVER}|{_LIKE}) (?P<loser>\\S+)")
@@ -120,7 +121,8 @@ class Course:
             if not self._as_json:
                 screen.say(f"\n{where}  {question}", "bold")
             dialogue.begin(question)
-            shown = self._duels.draw(blocked=self._learner.profile.settings.blocked)
+            unseen = self._done < _FIRST * self._n
+            shown = self._duels.draw(blocked=self._learner.profile.settings.blocked, unseen=unseen)
             own = dialogue.steering
             # With one attribute alone, the person's own answer stands against it.
             sides = [own, *(own._replace(weights={name: 1.0}, active=1) for name in shown)]

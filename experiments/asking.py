@@ -16,18 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from drift_edge.active_learning import probes
+from drift_edge.active_learning import Duels, probes
 from drift_edge.approximation import choose_active, estimate
 from drift_edge.attributes import Attributes
 from drift_edge.models import builtin_pair
 from drift_edge.models.nano.corpus.system import BASE_NEUTRAL
 from drift_edge.models.nano.report import Progress, aligned
+from drift_edge.rewards import FloatArray
 from drift_edge.statistics import Statistics
 from experiments.personas import TEST_PAIRS, accuracy
 from experiments.texts import Persona, Texts, judged, measure
 
 AFTER = (10, 20, 40)
 BETA = 1.0
+UNSEEN = 0.4  # share of the questions in which duels show what was not shown yet
 ESTIMATOR = "whitened"
 
 Weights = dict[str, float]
@@ -39,7 +41,10 @@ class Asked:
 
     statistics: Statistics
     rng: np.random.Generator
+    duels: Duels
     probed: dict[str, int] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
+    n: int = 0
 
     def own(self) -> Weights:
         """The weights learned so far, the active few."""
@@ -51,6 +56,18 @@ class Asked:
         for probe in found:
             self.probed[probe.attribute] = self.probed.get(probe.attribute, 0) + 1
         return [probe.weights for probe in found]
+
+    def duel(self) -> list[Weights]:
+        """Two attributes against each other, as `learn --ask` shows them when it is to ask as many questions."""
+        self.shown = self.duels.draw(unseen=self.n < UNSEEN * max(AFTER))
+        return [{name: 1.0} for name in self.shown]
+
+    def judged(self, first: float, second: float) -> None:
+        """How the persona likes the two answers shown."""
+        self.n += 1
+        if self.shown:
+            winner, loser = self.shown if first >= second else self.shown[::-1]
+            self.duels.note(winner, loser, tie=first == second)
 
     def chance(self, count: int) -> list[Weights]:
         """Attributes drawn at random."""
@@ -66,38 +83,75 @@ WAYS: dict[str, Callable[[Asked], Sequence[Weights]]] = {
     "plain against a probe": lambda asked: ({}, *asked.probe(1)),
     "two probes": lambda asked: asked.probe(2),
     "two by chance": lambda asked: asked.chance(2),
+    "duels": lambda asked: asked.duel(),
 }
 
 
-def ask(texts: Texts, persona: Persona, way: str, seed: Sequence[int]) -> tuple[list[float], float]:
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """Half of the texts, and how a persona likes them.
+
+    Attributes:
+        rewards: float64 (n, K), nats.
+        base: float64 (n,), log b(y) but for a constant.
+        liking: float64 (n,).
+    """
+
+    rewards: FloatArray
+    base: FloatArray
+    liking: FloatArray
+
+    @classmethod
+    def of(cls, texts: Texts, persona: Persona, *, test: bool) -> World:
+        """The texts on topics of the test, or on the others."""
+        half = texts.test == test
+        rewards, shows = (x[half].reshape(-1, x.shape[-1]) for x in (texts.rewards, texts.shows))
+        plain = ~shows.any(axis=1)
+        base = np.log(np.where(plain, BASE_NEUTRAL / plain.mean(), (1 - BASE_NEUTRAL) / (1 - plain.mean())))
+        return cls(rewards, base, shows @ persona.taste)
+
+    def steered(self, weights: Weights) -> FloatArray:
+        """log of Eq. 7 but for a constant: float64 (n,)."""
+        q = np.array([weights.get(name, 0.0) for name in Attributes.builtin()])
+        return self.base + self.rewards @ q / BETA
+
+    def liked(self, weights: Weights) -> float:
+        """How answers steered by these weights are liked, on average."""
+        log_p = self.steered(weights)
+        p = np.exp(log_p - log_p.max())
+        return float(p @ self.liking / p.sum())
+
+
+def ask(texts: Texts, persona: Persona, way: str, seed: Sequence[int]) -> tuple[list[float], list[float], float]:
     """Put `max(AFTER)` questions to a persona.
 
     Returns:
-        Accuracy on unseen pairs after each of `AFTER`, and the share of questions that were ties.
+        Accuracy on unseen pairs after each of `AFTER`; by how much answers to unseen questions are liked better, once
+        the weights steer them; and the share of questions that were ties.
     """
     rng = np.random.default_rng(seed)
     names = tuple(Attributes.builtin())
     test = judged(texts, persona, rng, TEST_PAIRS, test=True)
-    rewards, shows = texts.rewards[~texts.test], texts.shows[~texts.test]
-    rewards, shows = rewards.reshape(-1, len(names)), shows.reshape(-1, len(names))
-    liking, plain = shows @ persona.taste, ~shows.any(axis=1)
-    base = np.log(np.where(plain, BASE_NEUTRAL / plain.mean(), (1 - BASE_NEUTRAL) / (1 - plain.mean())))
+    seen, unseen = (World.of(texts, persona, test=test) for test in (False, True))
 
     def answer(weights: Weights) -> int:
-        q = np.array([weights.get(name, 0.0) for name in names])
-        return int(np.argmax(base + rewards @ q / BETA + rng.gumbel(size=len(base))))
+        return int(np.argmax(seen.steered(weights) + rng.gumbel(size=len(seen.base))))
 
-    asked, found = Asked(Statistics(names), rng), list[float]()
+    asked = Asked(Statistics(names), rng, Duels(names, int(rng.integers(1 << 32))))
+    found, gained = list[float](), list[float]()
     for n in range(1, max(AFTER) + 1):
         first, second = (answer(weights) for weights in WAYS[way](asked))
-        if abs(liking[first] - liking[second]) < 1e-9:
+        like, other = np.round(seen.liking[[first, second]], 9).tolist()
+        asked.judged(like, other)
+        if like == other:
             asked.statistics.add_tie()
         else:
-            w, l = (first, second) if liking[first] > liking[second] else (second, first)  # noqa: E741
-            asked.statistics.add(rewards[w], rewards[l])
+            w, l = (first, second) if like > other else (second, first)  # noqa: E741
+            asked.statistics.add(seen.rewards[w], seen.rewards[l])
         if n in AFTER:
             found.append(accuracy(estimate(asked.statistics, ESTIMATOR).weights, test.W, test.L))
-    return found, asked.statistics.ties / max(AFTER)
+            gained.append(unseen.liked(asked.own()) - unseen.liked({}))
+    return found, gained, asked.statistics.ties / max(AFTER)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,13 +170,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     progress, rows, facts = Progress(len(WAYS)), list[list[str]](), list[dict[str, object]]()
     for way in WAYS:
         results = [ask(texts, persona, way, [options.seed, i, 1]) for i, persona in enumerate(people)]
-        right, ties = np.array([found for found, _ in results]), float(np.mean([share for _, share in results]))
-        mean, error = right.mean(axis=0), right.std(axis=0, ddof=1) / np.sqrt(len(right))
-        rows.append([way, *(f"{a:.3f} ± {e:.3f}" for a, e in zip(mean, error, strict=True)), f"{ties:.2f}"])
-        facts.append({"way": way, "accuracy": mean.tolist(), "se": error.tolist(), "ties": ties})
+        right, liked = (np.array([result[i] for result in results]) for i in (0, 1))
+        ties = float(np.mean([share for *_, share in results]))
+        told_of = [(x.mean(axis=0), x.std(axis=0, ddof=1) / np.sqrt(len(x))) for x in (right, liked)]
+        cells = [f"{a:.3f} ± {e:.3f}" for mean, error in told_of for a, e in zip(mean, error, strict=True)]
+        rows.append([way, *cells, f"{ties:.2f}"])
+        (mean, error), (gain, gain_error) = ((m.tolist(), e.tolist()) for m, e in told_of)
+        facts.append({"way": way, "accuracy": mean, "se": error, "gain": gain, "gain_se": gain_error, "ties": ties})
         progress.tick(1)
-    print(f"seed {options.seed}: {options.personas} personas, {ESTIMATOR}; accuracy on unseen pairs after n questions")
-    print(aligned(["two answers", *(f"n = {n}" for n in AFTER), "ties"], rows))
+    print(f"seed {options.seed}: {options.personas} personas, {ESTIMATOR}; accuracy on unseen pairs after n questions,")
+    print("and by how much better answers to unseen questions are liked that the weights steer")
+    heads = [f"{what}, n = {n}" for what in ("accuracy", "liked") for n in AFTER]
+    print(aligned(["two answers", *heads, "ties"], rows))
     if options.json:
         told_all = {"scored": told, "after": AFTER, "beta": BETA, "rows": facts}
         options.json.write_text(json.dumps(told_all, indent=1), encoding="utf-8")

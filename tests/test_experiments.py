@@ -87,15 +87,22 @@ def test_verdicts(accuracy: list[float], active: float, achieved: list[bool]) ->
     assert "0.800 ± 0.012" in personas.table([row]) or accuracy[2] != 0.8
 
 
-def test_asking_teaches() -> None:
+def test_duels_teach_what_predicts_and_what_is_liked() -> None:
     texts = world(noise=0.1)
     people = [Persona.draw(np.random.default_rng(i)) for i in range(4)]
-    results = {
-        way: np.mean([asking.ask(texts, persona, way, [i])[0] for i, persona in enumerate(people)], axis=0)
-        for way in ("two plain answers", "two probes")
-    }
-    print(results)
-    assert results["two probes"][-1] > results["two plain answers"][-1] > 0.45
+    results = [asking.ask(texts, persona, "duels", [i]) for i, persona in enumerate(people)]
+    right, liked = (np.mean([result[part] for result in results], axis=0) for part in (0, 1))  # type: ignore[arg-type]
+    print(right, liked)
+    assert right[-1] > max(0.65, right[0])
+    assert (liked > 0).all()
+
+
+def test_steering_by_a_taste_is_liked_and_against_it_is_not() -> None:
+    persona = Persona.draw(np.random.default_rng(1))
+    unseen = asking.World.of(world(noise=0.1), persona, test=True)
+    taste = dict(zip(Attributes.builtin(), persona.taste.tolist(), strict=True))
+    against = {name: -p for name, p in taste.items()}
+    assert unseen.liked(against) < unseen.liked({}) < unseen.liked(taste) <= unseen.liking.max()
 
 
 def test_racing_trades_tokens_for_the_same_active_attributes() -> None:

@@ -123,6 +123,7 @@ def test_one_choice(path: Path) -> None:
 
 def test_the_file_is_what_the_command_prints(path: Path) -> None:
     profile = fresh(path)
+    profile.configure(estimator="closed-form")
     profile.add(pair(1), scores([3, 0], [0, 4]))
     profile.add(pair(2), scores([0, 0], [0, 4]))
     # sum d = (3, -8): p = (3, -8) / sqrt(73)
@@ -328,6 +329,7 @@ def test_reset_keeps_pins_and_blocks(path: Path) -> None:
 
 def test_a_weight_set_by_hand(path: Path) -> None:
     profile = fresh(path)
+    profile.configure(estimator="closed-form")
     profile.add(pair(1), scores([3, 0], [0, 4]))
     change = profile.set("warm", -2)
     assert change.after == pytest.approx({"warm": -2, "brief": -0.8})
@@ -637,7 +639,7 @@ def test_turning_the_journal_off_erases_it(path: Path) -> None:
         profile.rebuild({})
     with pytest.raises(ProfileError, match="needs the choices themselves, but the journal has 0 of 5"):
         profile.configure(estimator="ridge-bt")
-    assert Profile.open(path).settings.estimator == "closed-form"
+    assert Profile.open(path).settings.estimator == "whitened"
 
 
 # -- to other places

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -243,10 +244,10 @@ class ScriptedScorer:
         return PairScores(*both, 1, 1)
 
 
-def learned(path: Path, scorer: ScriptedScorer, n: int, confidence: float | None = 0.99) -> Profile:
-    """A profile that has learned from the first n pairs."""
+def learned(path: Path, scorer: ScriptedScorer, n: int, confidence: float | None = 0.99, **setting: Any) -> Profile:
+    """A profile that has learned from the first n pairs, by the paper's estimator unless another is named."""
     profile = Profile.open(path, slm=NANO, attributes=POOL)
-    profile.configure(active=3)
+    profile.configure(**{"active": 3, "estimator": "closed-form", **setting})
     list(learn(scorer, profile, map(pair, range(n)), confidence=confidence))  # type: ignore[arg-type]
     return profile
 
@@ -290,11 +291,13 @@ def test_an_exact_run_scores_what_is_missing_alone(tmp_path: Path) -> None:
 
 def test_what_cannot_race_is_scored_whole(tmp_path: Path) -> None:
     W, L = person(60, seed=8)
-    for setting in ({"estimator": "whitened"}, {"estimator": "ridge-bt"}, {"half_life": 20.0}):
+    for setting in (
+        {"estimator": "whitened"},
+        {"estimator": "ridge-bt"},
+        {"half_life": 20.0, "estimator": "closed-form"},
+    ):
         scorer = ScriptedScorer(W, L)
-        path = tmp_path / f"{next(iter(setting.values()))}.json"
-        Profile.open(path, slm=NANO, attributes=POOL).configure(**setting)  # type: ignore[arg-type]
-        learned(path, scorer, 20, 0.5)
+        learned(tmp_path / f"{next(iter(setting.values()))}.json", scorer, 20, 0.5, **setting)
         assert {names for _, names in scorer.asked} == {NAMES}
 
 

@@ -95,7 +95,7 @@ def profile_of(slm: Path) -> Profile:
 
 def test_weights_are_those_of_algorithm_1(cli: Cli, args: list[str], tmp_path: Path, scorer: Scorer) -> None:
     path = write(tmp_path / "a.jsonl", rows(6))
-    report = json.loads(cli("learn", str(path), *args, "--json").out)
+    report = json.loads(cli("learn", str(path), *args, "--estimator", "closed-form", "--json").out)
     d = np.zeros(3)
     for pair in read_pairs(path).pairs:
         W, L = scorer.score(pair).rewards("sum")
@@ -164,8 +164,8 @@ def test_report_in_words(cli: Cli, args: list[str], tmp_path: Path) -> None:
     lines = result.out.splitlines()
     assert result.code == 0
     assert lines[0].startswith("learned from 6 pairs; ")
-    assert "Strongest weights (closed-form, sum over tokens):" in lines
-    assert any(line.startswith("closed-form ") and line.endswith("this profile's") for line in lines)
+    assert "Strongest weights (whitened, sum over tokens):" in lines
+    assert any(line.startswith("whitened ") and line.endswith("this profile's") for line in lines)
     assert lines[-1].startswith("length alone ")
     assert lines[-1].endswith("the chosen answer is the longer one in 0%")
     assert result.err.splitlines() == [f"{tmp_path / 'a.jsonl'}: 6 pairs (jsonl)"]
@@ -425,7 +425,7 @@ def test_exact_completes_what_a_race_has_left_out(
     cli: Cli, args: list[str], tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("drift_edge.racing.DEFAULT_CONFIDENCE", 0.5)  # so that somebody is dropped, by hardly a lead
-    Profile.open("default", attributes=scorer.attributes).configure(active=1)
+    Profile.open("default", attributes=scorer.attributes).configure(active=1, estimator="closed-form")
     path = write(tmp_path / "a.jsonl", rows(14))
     line = ["learn", str(path), *args]
     raced = cli(*line)
