@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,6 @@ class Learner:
         self.profile, self._engine, self._screen, self._small = profile, engine, screen, small
         self._scorer: Scorer | None = None
         self._taught = Teachable(profile, self._get_scorer)
-        self._asked: Counter[str] = Counter()  # how often each attribute was probed: of a tie, nothing else tells
 
     def _get_scorer(self) -> Scorer:
         self._scorer = self._scorer or self._engine.scorer(text_length=self.profile.text_length)
@@ -66,12 +64,8 @@ class Learner:
 
     def probe(self, own: Steering) -> Steering:
         """What to steer the answer by that is compared with the person's own, so that the choice teaches most."""
-        from drift_edge.active_learning import probes
-
-        profile = self.profile
-        (found,) = probes(profile.statistics, asked=self._asked, blocked=profile.settings.blocked)
-        self._asked[found.attribute] += 1
-        return own._replace(weights=found.weights, active=1)
+        (weights,) = self._taught.probes()
+        return own._replace(weights=weights, active=1)
 
     def learn(self, pair: PreferencePair) -> None:
         """Keep a choice, count it, and say which weights moved.
