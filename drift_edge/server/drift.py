@@ -62,7 +62,7 @@ def routes(service: Service) -> APIRouter:
             return {"id": pair.id, "known": False, "learned": False, "why": str(full), "before": {}, "after": {}} | {
                 "profile": told(profile, name)
             }
-        return {**lesson_part(lesson, pair.id), "profile": told(profile, name)}
+        return {**lesson_part(lesson, pair), "profile": told(profile, name)}
 
     @router.get("/choices")
     async def choices(name: ProfileName = None, limit: Limit = 20) -> Json:

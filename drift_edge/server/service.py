@@ -136,8 +136,13 @@ class Service:
             known = not kept.ids
             if pair.tie or not profile.pending:
                 return Lesson((), kept.before, kept.after, known=known)
+
+        def count() -> Lesson:
+            profile.refresh()  # others may have learned meanwhile, of this choice too
+            return learner.catch_up(pair, cancel)
+
         async with self.turns.turn():
-            lesson = await self.engine.run(learner.catch_up, pair, cancel, cancel=cancel)
+            lesson = await self.engine.run(count, cancel=cancel)
         return replace(lesson, known=known)
 
     # -- answers

@@ -11,6 +11,7 @@ from typing import Any
 from drift_edge.errors import ClosedError
 from drift_edge.events import Answer, Finish, Notice, Token
 from drift_edge.learner import Lesson
+from drift_edge.preferences import PreferencePair
 from drift_edge.profile import Choice, Profile
 
 Json = dict[str, Any]
@@ -122,13 +123,15 @@ def profile_part(profile: Profile, name: str) -> Json:
     }
 
 
-def lesson_part(lesson: Lesson, pair_id: str) -> Json:
+def lesson_part(lesson: Lesson, pair: PreferencePair) -> Json:
     """What became of a choice."""
+    why = lesson.refused.get(pair.id, "")
+    with_others = not (lesson.known or lesson.left or pair.tie or why)  # counted when the turn of another came
     return {
-        "id": pair_id,
+        "id": pair.id,
         "known": lesson.known,
-        "learned": pair_id in lesson.counted,
-        "why": lesson.refused.get(pair_id, ""),
+        "learned": pair.id in lesson.counted or with_others,
+        "why": why,
         **moved(lesson.before, lesson.after),
     }
 

@@ -220,6 +220,26 @@ def test_concurrent_choices_are_all_learned(server: Running) -> None:
     assert (told["profile"]["n"], told["profile"]["pending"]) == (13, 0)
 
 
+def test_a_choice_that_waits_is_learned_with_one_before_it(step: StepEngine) -> None:
+    told: dict[str, Any] = {}
+
+    def choose(name: str) -> None:
+        told[name] = server.ask("POST", "/v1/drift/choices", {**CHOICE, "chosen": name})[1]
+
+    with running(step) as server:
+        answering = server.begin(max_tokens=1)
+        until(lambda: server.health()["busy"])
+        threads = [threading.Thread(target=choose, args=(name,)) for name in ("concise", "vivid")]
+        for waiting, thread in enumerate(threads, 1):
+            thread.start()
+            until(lambda waiting=waiting: server.health()["waiting"] == waiting)  # type: ignore[misc]
+        step.let(1)
+        for thread in threads:
+            thread.join()
+        answering.close()
+    assert [(told[name]["learned"], told[name]["profile"]["n"]) for name in ("concise", "vivid")] == [(True, 2)] * 2
+
+
 # -- on the built-in pair
 
 
