@@ -96,7 +96,9 @@ def test_a_person_sees_headings_progress_and_what_was_learned(cli: Cli) -> None:
     assert result.out.splitlines()[:2] == [f"{question} {a}", f"{question} {b}"]
     err = result.err.splitlines()
     assert err[1:4] == [f"1/2  {question}", "A:", "B:"]
-    assert err[4] == f"learned: {b} 0.00 -> 0.71, {a} 0.00 -> -0.71"  # one attribute over another: 1 / sqrt(2) each
+    # One attribute over another: 1 / sqrt(2) each.
+    moved = sorted(err[4].removeprefix("learned: ").split(", "))
+    assert moved == sorted((f"{b} 0.00 -> 0.71", f"{a} 0.00 -> -0.71"))
     assert "expected one of a, b, =, n, q, got 'x'" in err
     assert err[-1].startswith("1 of 2 answered; the same command goes on")
     assert cli("learn", "--ask", "2", stdin=b"a\n").err.startswith("1 answered before\n")
