@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .answers import Answer, Plan, Voice, plan, render
-from .questions import FOLLOW_KINDS, KINDS, ask, follow_ups, phrasings, typed
+from .questions import FOLLOW_KINDS, KINDS, ask, follow_ups, joined, phrasings, typed
 from .smalltalk import opening_kind, small_talk
 from .splits import heldout_questions, is_train_cell, train_cells
 from .system import System, draw_system
@@ -210,7 +210,7 @@ def _follow_up(turns: list[Turn], rng: random.Random, voice: Voice) -> Turn:
         about.insert(0, turn)
     kinds = possible_follow_ups(topic, tuple(about))
     kind = rng.choices(kinds, [_FOLLOW_WEIGHTS[kind] for kind in kinds])[0]
-    question = typed(rng.choice(follow_ups(kind)), rng)
+    question = typed(joined(rng.choice(follow_ups(kind)), rng), rng)
     return answer_turn(topic, kind, question, voice, rng, tuple(about))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from .splits import heldout_noun, heldout_topics
+from .styles import styles
 from .topics import topics
 
 
@@ -196,12 +197,18 @@ def _pool(name: str, heldout: bool) -> tuple[str, ...]:
 
 @cache
 def _parts() -> tuple[str, ...]:
-    """Real words to cut up: those of training's nouns and topics."""
-    words = {word for name in ("count", "mass") for word in _pool(name, False)}
+    """Real words to cut up and to join anew: all that training's topics and styles are told in.
+
+    A piece of a word that was never copied cannot be: the way from reading it to saying it is learned piece by piece.
+    """
+    texts = [word for name in ("count", "mass") for word in _pool(name, False)]
     for topic in topics():
         if topic.id not in heldout_topics():
-            words.update(f"{topic.noun} {topic.verb}".lower().split())
-    return tuple(sorted(word for word in words if len(word) >= 4 and word.isalpha() and not heldout_noun(word)))
+            texts += [topic.noun, topic.verb, *(clause.text for clause in topic.all())]
+    for style in styles():
+        texts += (*style.openers, *style.asides, *style.closers)
+    words = set(re.findall(r"[a-z]{4,}", " ".join(texts).lower()))
+    return tuple(sorted(word for word in words if not heldout_noun(word)))
 
 
 def _spliced(rng: random.Random) -> str:
@@ -286,8 +293,8 @@ def _countable(rng: random.Random, heldout: bool) -> Thing:
         bare, many = f"{adjective} {head}", f"{adjective} {_IRREGULAR.get(head) or plural_of(head)}"
     else:
         draw = rng.random()  # a word that training knows well has to be copied too, when it meets one it never met
-        first = real if draw < 0.4 else rng.choice(_parts()) if draw < 0.7 else invented(rng, heldout)
-        last = rng.choice(_pool("count", heldout))
+        first = real if draw < 0.3 else rng.choice(_parts()) if draw < 0.75 else invented(rng, heldout)
+        last = rng.choice(_pool("count", heldout) if heldout or rng.random() < 0.6 else _parts())
         bare, many = f"{first} {last}", f"{first} {_IRREGULAR.get(last) or plural_of(last)}"
     if rng.random() < 0.35:
         return Thing(many, many, "thing", plural=True)

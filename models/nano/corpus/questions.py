@@ -406,6 +406,8 @@ _FOLLOW_UPS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+_JOINTS = ("And ", "But ", "OK, ", "So, ", "Well, ", "Thanks. ", "I see. ", "Right, ", "Good, ", "Sorry, ")
+
 _POLITE = (
     "Please tell me, ",
     "Hi, ",
@@ -445,6 +447,13 @@ def fill(template: str, topic: Topic) -> str:
         if slot in template:
             template = template.replace(slot, text)
     return template
+
+
+def joined(question: str, rng: random.Random) -> str:
+    """A follow-up, now and then with a word that joins it to what was said."""
+    if rng.random() < 0.75 or question.startswith(_JOINTS):
+        return question
+    return rng.choice(_JOINTS) + _lower_first(question)
 
 
 def typed(question: str, rng: random.Random, names: bool = False) -> str:
