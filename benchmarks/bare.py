@@ -11,6 +11,8 @@ from drift_edge.conversation import Prompts
 from drift_edge.costs import KINDS, MOST_DRAFTED, Acceptance, Costs, DraftKind, Plan, Prices
 from drift_edge.steering import Steering
 
+from .programs import Clock
+
 _SURE = 1e9  # trials, so that an acceptance counts as known
 
 
@@ -23,7 +25,7 @@ class Bare:
         clock: seconds; `time.process_time` counts work alone, which other programs disturb less.
     """
 
-    def __init__(self, drift: Drift, prompts: Prompts, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, drift: Drift, prompts: Prompts, clock: Clock = time.perf_counter) -> None:
         self._clock = clock
         pair, settings = drift.pair, drift.settings
         self.k = len(prompts.attributes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from unittest import mock
@@ -19,6 +19,7 @@ from drift_edge.costs import Draft, Speculate
 from .questions import BETA, QUESTION, SAMPLER
 
 Message = dict[str, str]
+Clock = Callable[[], float]
 MESSAGES: list[Message] = [{"role": "user", "content": QUESTION}]
 _LEAST = 16  # tokens of an answer that counts
 _TRIES = 8
@@ -76,6 +77,7 @@ class Steered:
     Attributes:
         drift: the engine.
         weights, steer, speculate, draft: as `Drift.chat`.
+        clock: seconds.
     """
 
     drift: Drift
@@ -83,10 +85,11 @@ class Steered:
     steer: Mode = "logits"
     speculate: Speculate = "off"
     draft: Draft = "auto"
+    clock: Clock = time.perf_counter
 
     def answer(self, messages: Sequence[Message], seed: int, most: int) -> Measured:
         """As `Program`."""
-        times, finish = [time.perf_counter()], None
+        times, finish = [self.clock()], None
         # No seed is given, since `auto` is more careful with one; the one that is drawn is ours all the same.
         with mock.patch("drift_edge.sampling.secrets.randbits", return_value=seed):
             events = self.drift.chat(
@@ -102,7 +105,7 @@ class Steered:
             )
         for event in events:
             if isinstance(event, Token):
-                times.append(time.perf_counter())
+                times.append(self.clock())
             elif isinstance(event, Finish):
                 finish = event
         if finish is None or len(times) < 2:
@@ -126,13 +129,15 @@ class PlainLlama:
 
     Attributes:
         llama: a `llama_cpp.Llama`.
+        clock: seconds.
     """
 
     llama: Any
+    clock: Clock = time.perf_counter
 
     def answer(self, messages: Sequence[Message], seed: int, most: int) -> Measured:
         """As `Program`."""
-        times, text = [time.perf_counter()], ""
+        times, text = [self.clock()], ""
         for part in self.llama.create_chat_completion(
             list(messages),
             stream=True,
@@ -146,7 +151,7 @@ class PlainLlama:
             piece = part["choices"][0]["delta"].get("content")
             if piece:
                 text += piece
-                times.append(time.perf_counter())
+                times.append(self.clock())
         if len(times) < 2:
             return Measured(0, 0.0)
         return Measured(len(times) - 2, times[-1] - times[1], times[1] - times[0], text)
@@ -160,9 +165,18 @@ class Naive:
         slms: k+1 of the sLM.
         prompts: of `MESSAGES`; other messages are not for this program.
         weights: p, in the order of the prompts.
+        clock: seconds.
     """
 
-    def __init__(self, llama: Any, slms: Sequence[Any], prompts: Prompts, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        llama: Any,
+        slms: Sequence[Any],
+        prompts: Prompts,
+        weights: Mapping[str, float],
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._clock = clock
         self._models, self._p = [llama, *slms], list(weights.values())
         self._prompts = [prompts.llm, prompts.base, *prompts.attributes.values()]
 
@@ -174,7 +188,7 @@ class Naive:
         for model, prompt in zip(self._models, self._prompts, strict=True):
             model.n_tokens = 0
             model.eval(prompt)
-        first = time.perf_counter()
+        first = self._clock()
         for _ in range(most):
             rows = [np.array(_last_logits(model)) for model in self._models]
             h = rows[0] + sum(p / BETA * (h_i - rows[1]) for p, h_i in zip(self._p, rows[2:], strict=True))
@@ -185,7 +199,7 @@ class Naive:
             token = int(rng.choice(order[:keep], p=probability[:keep] / probability[:keep].sum()))
             for model in self._models:
                 model.eval([token])
-        return Measured(most, time.perf_counter() - first)
+        return Measured(most, self._clock() - first)
 
 
 def _last_logits(model: Any) -> NDArray[np.float32]:

@@ -7,11 +7,13 @@ if decodes were all there is, at the costs and the acceptance measured in the sa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 from drift_edge import Drift
 from drift_edge.conversation import build_prompts
@@ -36,6 +38,7 @@ def run(
     *,
     rounds: int = 5,
     tokens: int = 64,
+    processor_time: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Measure a pair.
@@ -45,39 +48,42 @@ def run(
         weights: of the attributes that steer.
         rounds: answers of each program.
         tokens: of an answer, at most.
+        processor_time: run on one thread and count the processor's time, for a machine that does other things too.
         say: told what is done.
 
     Returns:
-        JSON values: `k`, `tokens`, `rounds`; `rows`: {name, tokens_per_second, times_plain, times_naive, of_ceiling,
-        choice}; `costs_ms`: {llm, slm}: {rows: ms}; `acceptance`: {kind: rate}; `ceiling`: {draft, g,
-        tokens_per_second}; `auto_of_best_fixed`.
+        JSON values: `k`, `tokens`, `rounds`, `processor_time`; `rows`: {name, tokens_per_second, times_plain,
+        times_naive, of_ceiling, choice}; `costs_ms`: {llm, slm}: {rows: ms}; `acceptance`: {kind: rate};
+        `ceiling`: {draft, g, tokens_per_second}; `best_fixed`, `auto_of_best_fixed`, `auto_of_off`.
     """
     with ExitStack() as stack:
+        if processor_time:  # the engine's own prices too
+            stack.enter_context(mock.patch("drift_edge.speculation.perf_counter", time.process_time))
         say(f"loading {llm.name} and {slm.name}")
-        drift = stack.enter_context(Drift.load(llm, slm, ctx_size=N_CTX, active=len(weights)))
+        clock, most = (time.process_time, 1) if processor_time else (time.perf_counter, None)
+        drift = stack.enter_context(Drift.load(llm, slm, ctx_size=N_CTX, active=len(weights), threads=most))
         prompts = build_prompts(drift.pair, drift.attributes, MESSAGES, weights, "logits", {})
-        bare = Bare(drift, prompts)
+        bare = Bare(drift, prompts, clock)
         stack.callback(bare.close)
         bare.measure()  # warms up
-        threads = {path: default_threads(path.stat().st_size) for path in (llm, slm)}
+        threads = {path: most or default_threads(path.stat().st_size) for path in (llm, slm)}
         llama = plain_llama(llm, n_ctx=N_CTX, threads=threads[llm])
         naive = [plain_llama(slm, n_ctx=N_CTX, threads=threads[slm]) for _ in range(len(weights) + 1)]
         programs: dict[str, Program] = {
-            PLAIN: PlainLlama(llama),
-            NAIVE: Naive(llama, naive, prompts, weights),
-            OFF: Steered(drift, weights),
-            AUTO: Steered(drift, weights, speculate="auto"),
+            PLAIN: PlainLlama(llama, clock),
+            NAIVE: Naive(llama, naive, prompts, weights, clock),
+            OFF: Steered(drift, weights, clock=clock),
+            AUTO: Steered(drift, weights, speculate="auto", clock=clock),
         }
         say("warming up")
         for name, program in programs.items():
             program.answer(MESSAGES, 0, tokens if name == AUTO else 4)
-        for _ in range(2):
-            bare.measure()
+        bare.measure()
         for _, kind, g in list(_worth_trying(bare)):
-            programs[fixed(kind, g)] = Steered(drift, weights, speculate=g, draft=kind)
-        programs["--steer prompt, --speculate auto"] = Steered(drift, weights, "prompt", "auto")
-        programs["--steer off, --speculate auto"] = Steered(drift, {}, speculate="auto")
-        programs["--steer off, --speculate off"] = Steered(drift, {})
+            programs[fixed(kind, g)] = Steered(drift, weights, speculate=g, draft=kind, clock=clock)
+        programs["--steer prompt, --speculate auto"] = Steered(drift, weights, "prompt", "auto", clock=clock)
+        programs["--steer off, --speculate auto"] = Steered(drift, {}, speculate="auto", clock=clock)
+        programs["--steer off, --speculate off"] = Steered(drift, {}, clock=clock)
         found: dict[str, list[Measured]] = {name: [] for name in programs}
         for i in range(1, rounds + 1):
             for name, program in programs.items():
@@ -85,7 +91,8 @@ def run(
                 # The naive program's speed does not depend on what it says: a part of an answer will do.
                 found[name].append(measure(program, i, max(4, tokens // 8) if name == NAIVE else tokens))
             bare.measure()
-        return {"k": len(weights), "tokens": tokens, "rounds": rounds, **_summary(found, bare)}
+        facts = {"k": len(weights), "tokens": tokens, "rounds": rounds, "processor_time": processor_time}
+        return {**facts, **_summary(found, bare)}
 
 
 def fixed(kind: str, g: int) -> str:
@@ -146,7 +153,9 @@ def _ratio(rates: list[float], others: list[float]) -> float:
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The result as a table."""
-    yield f"Speed: k = {result['k']}, {SAMPLED}; medians of {result['rounds']} answers of {result['tokens']} tokens"
+    clock = "; one thread, processor time" if result["processor_time"] else ""
+    yield f"Speed: k = {result['k']}, {SAMPLED}{clock}"
+    yield f"medians of {result['rounds']} answers of {result['tokens']} tokens"
     yield f"{'':44} {'tokens/s':>9} {'x plain':>8} {'x naive':>8} {'of ceiling':>10}  chosen"
     for row in result["rows"]:
         ceiling = f"{row['of_ceiling']:10.2f}" if row["of_ceiling"] is not None else f"{'':10}"

@@ -28,6 +28,9 @@ def bench(
     ] = 0.8,
     rounds: Annotated[int | None, typer.Option(min=1, help="Answers of each program.")] = None,
     tokens: Annotated[int, typer.Option(min=8, help="Tokens of an answer, at most.")] = 64,
+    processor_time: Annotated[
+        bool, typer.Option("--processor-time", help="Of speed: one thread, and its own time, for a busy machine.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -51,7 +54,7 @@ def bench(
     if not as_json:
         typer.echo("  ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()))
     for name in dict.fromkeys(wanted):
-        found[name], lines = _measure(name, files, weights, rounds, tokens, quick, screen.say)
+        found[name], lines = _measure(name, files, weights, rounds, tokens, processor_time, quick, screen.say)
         if not as_json:
             typer.echo("")
             for line in lines:
@@ -87,6 +90,7 @@ def _measure(
     weights: dict[str, float],
     rounds: int | None,
     tokens: int,
+    processor_time: bool,
     quick: bool,
     say: Callable[[str], None],
 ) -> tuple[Any, Iterable[str]]:
@@ -94,7 +98,9 @@ def _measure(
     if table == "speed":
         from ..benchmarks import speed
 
-        result = speed.run(*files, weights, rounds=rounds or (2 if quick else 9), tokens=tokens, say=say)
+        result = speed.run(
+            *files, weights, rounds=rounds or (2 if quick else 9), tokens=tokens, processor_time=processor_time, say=say
+        )
         return result, speed.lines(result)
     if table == "step":
         from ..benchmarks import step

@@ -25,7 +25,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_speed_step_and_turns(cli: Cli, files: list[str]) -> None:
-    result = cli("bench", "speed", "step", "turns", *files, "--rounds", "1", "--tokens", "12", "--quick", "--json")
+    result = cli(
+        "bench",
+        "speed",
+        "step",
+        "turns",
+        *files,
+        "--rounds",
+        "1",
+        "--tokens",
+        "12",
+        "--quick",
+        "--json",
+        "--processor-time",
+    )
     assert result.code == 0, result.err
     found = json.loads(result.out)
     assert set(found) == {"machine", "llm", "slm", "speed", "step", "turns"}
