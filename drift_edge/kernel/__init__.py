@@ -30,6 +30,7 @@ __all__ = [
     "active",
     "divergence",
     "fuse",
+    "fuse_within",
     "gumbel",
     "logprobs",
 ]
@@ -76,6 +77,9 @@ class _Implementation(Protocol):
 
     def isa(self) -> str: ...
     def fuse(self, out: Floats, llm: Floats, slm: Floats, weights: Doubles, /) -> None: ...
+    def fuse_within(
+        self, out: Floats, llm: Floats, slm: Floats, weights: Doubles, budget: float, /
+    ) -> tuple[float, float]: ...
     def gumbel(self, seed: int, position: int, ids: Ints, out: Doubles, /) -> None: ...
     def logprobs(self, logits: Floats, targets: Ints, out: Doubles, /) -> None: ...
     def divergence(self, fused: Floats, llm: Floats, /) -> tuple[float, float, float]: ...
@@ -130,6 +134,32 @@ def fuse(out: Floats, llm: Floats, slm: Floats, weights: Doubles) -> None:
         TypeError: an argument of the wrong type or dtype.
     """
     _chosen()[0].fuse(out, llm, slm, weights)
+
+
+def fuse_within(out: Floats, llm: Floats, slm: Floats, weights: Doubles, budget: float) -> tuple[float, float]:
+    """h = h_llm + t sum_i P_i (h_i - h_base), with the largest t of 0 to 1 whose KL(softmax(h) || softmax(h_llm)) is
+    within a budget.
+
+    The KL grows with t, so that t is found by bisection; Newton's steps make it a handful of passes over two rows, the
+    sLM's rows being read once. Where t is below 1, the KL is the budget within 1e-6 nats (of a budget over 1, its
+    millionth part), or the rounding of the float32 row where that is more. With a budget of 0 the LLM's row is copied
+    bit for bit; so it is where barred tokens alone cost more than the budget.
+
+    Args:
+        out: float32 (V,), written; must not overlap anything else. Unspecified after an error.
+        llm: float32 (V,), the LLM's logits.
+        slm: float32 (k+1, V), as `fuse`.
+        weights: float64 (k,), P_i of the whole term.
+        budget: nats, 0 to 1e30.
+
+    Returns:
+        t, and the KL in nats.
+
+    Raises:
+        ValueError: as `fuse`; the LLM's row is all -inf; or a budget out of range.
+        TypeError: an argument of the wrong type or dtype.
+    """
+    return _chosen()[0].fuse_within(out, llm, slm, weights, budget)
 
 
 class Sampler:

@@ -1,6 +1,6 @@
 /* The kernel in C: Python's view of it. loops.h and numeric.h hold the vector loops of each instruction set;
- * sampler.h the draw; arguments.h the checks. What the functions mean is told in __init__.py; reference.py is their
- * twin in numpy. Stable ABI, no numpy C API: arrays come in as buffers, and the loops run without the GIL. */
+ * sampler.h the draw; budget.h the share of steering that a budget allows; arguments.h the checks. What the functions
+ * mean is told in __init__.py; reference.py is their twin in numpy. Stable ABI, no numpy C API: arrays come in as buffers, and the loops run without the GIL. */
 
 #ifndef Py_LIMITED_API
 #define Py_LIMITED_API 0x030B0000
@@ -23,6 +23,7 @@ typedef atomic_bool Flag;
 
 #include "arguments.h"
 #include "loops.h"
+#include "budget.h"
 #include "sampler.h"
 
 typedef struct {
@@ -83,6 +84,14 @@ static PyObject *fuse_checked(const Loops *loops, Py_buffer *v) {
     return NULL;
 }
 
+static bool no_live_token(const char *name, Py_ssize_t number) {
+    if (number < 0)
+        PyErr_Format(PyExc_ValueError, "%s: every token is -inf, so none can be drawn", name);
+    else
+        PyErr_Format(PyExc_ValueError, "%s %zd: every token is -inf", name, number);
+    return false;
+}
+
 static bool check_count(const char *name, Py_ssize_t expected, Py_ssize_t got) {
     if (got != expected) PyErr_Format(PyExc_TypeError, "%s: expected %zd arguments, got %zd", name, expected, got);
     return got == expected;
@@ -106,6 +115,38 @@ static PyObject *py_fuse(PyObject *module, PyObject *const *args, Py_ssize_t n_a
     return result;
 }
 
+/* fuse_within(out, llm, slm, weights, budget) -> (share, kl) */
+static PyObject *py_fuse_within(PyObject *module, PyObject *const *args, Py_ssize_t n_args) {
+    const Loops *loops = ((State *)PyModule_GetState(module))->loops;
+    Py_buffer v[2] = {{0}};
+    PyObject *result = NULL, *fused;
+    double budget;
+    if (!check_count("fuse_within", 5, n_args)) return NULL;
+    if (get_number(args[4], "budget", 0, 1e30, "0 to 1e30", &budget) &&
+        get_array(args[0], &v[0], "out", 'f', 1, -1, true) &&
+        get_array(args[1], &v[1], "llm", 'f', 1, v[0].shape[0], false)) {
+        size_t n = (size_t)v[0].shape[0];
+        float *out = v[0].buf;
+        const float *llm = v[1].buf;
+        if (overlap((char *)out, n * 4, (const char *)llm, n * 4)) {
+            PyErr_SetString(PyExc_ValueError, "out: must not overlap llm");
+        } else if ((fused = py_fuse(module, args, 4))) {
+            Py_DECREF(fused);
+            Spent spent = {0};
+            bool fine;
+            Py_BEGIN_ALLOW_THREADS
+            fine = spend(loops, out, llm, n, budget, &spent);
+            Py_END_ALLOW_THREADS
+            if (fine)
+                result = Py_BuildValue("dd", (double)spent.share, spent.kl);
+            else if (!is_bad_row(llm, n, "llm row", -1))
+                no_live_token("llm row", -1);
+        }
+    }
+    release(v, 2);
+    return result;
+}
+
 static PyObject *py_gumbel(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n_args) {
     Py_buffer v[2] = {{0}};
     uint64_t seed, position;
@@ -124,14 +165,6 @@ static PyObject *py_gumbel(PyObject *Py_UNUSED(module), PyObject *const *args, P
     }
     release(v, 2);
     return result;
-}
-
-static bool no_live_token(const char *name, Py_ssize_t number) {
-    if (number < 0)
-        PyErr_Format(PyExc_ValueError, "%s: every token is -inf, so none can be drawn", name);
-    else
-        PyErr_Format(PyExc_ValueError, "%s %zd: every token is -inf", name, number);
-    return false;
 }
 
 static PyObject *py_logprobs(PyObject *module, PyObject *const *args, Py_ssize_t n_args) {
@@ -423,6 +456,7 @@ static PyType_Spec abort_spec = {"drift_edge.kernel._kernel.AbortFlag", sizeof(A
                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE, abort_slots};
 
 static PyMethodDef functions[] = {{"fuse", FAST(py_fuse), METH_FASTCALL, NULL},
+                                  {"fuse_within", FAST(py_fuse_within), METH_FASTCALL, NULL},
                                   {"gumbel", FAST(py_gumbel), METH_FASTCALL, NULL},
                                   {"logprobs", FAST(py_logprobs), METH_FASTCALL, NULL},
                                   {"divergence", FAST(py_divergence), METH_FASTCALL, NULL},

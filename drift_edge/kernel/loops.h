@@ -20,11 +20,17 @@ typedef struct {
 } Sums;
 
 typedef struct {
+    double w, wu, wuu;
+} Tilt;
+
+typedef struct {
     const char *isa;
     size_t (*fuse)(float *, const float *, const float *, const float *const *, const float *, size_t, size_t);
     bool (*maxima)(const float *, size_t, float *, float *);
     Sums (*exp_sums)(const float *, size_t, float, float);
     double (*cross)(const float *, float, const float *, float, size_t);
+    Tilt (*tilt)(const float *, const float *, float, float, size_t, float *);
+    void (*blend)(float *, const float *, float, size_t);
     uint64_t (*most_bits)(uint64_t, size_t);
     uint64_t (*read)(const uint64_t *, size_t);
 } Loops;

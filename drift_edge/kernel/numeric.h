@@ -150,6 +150,57 @@ TARGET static double FN(cross)(const float *x, float x_max, const float *y, floa
     return any ? INFINITY : total;
 }
 
+/* Of z = h_llm - llm_max + u, u = t (h - h_llm) being the share t of what steering added to h: exp(z - max) summed up,
+ * its products with u and u^2 too, all in double; *max is the largest z. */
+TARGET static Tilt FN(tilt)(const float *fused, const float *llm, float llm_max, float t, size_t n, float *max) {
+    float z[GROUP], u[GROUP], f_padded[GROUP], l_padded[GROUP];
+    double w[LANES] = {0}, wu[LANES] = {0}, wuu[LANES] = {0};
+    Tilt total = {0.0, 0.0, 0.0};
+    float top = -INFINITY;
+    for (size_t at = 0; at < n; at += GROUP) {
+        const float *restrict f = FN(group)(fused, at, n, f_padded), *restrict l = FN(group)(llm, at, n, l_padded);
+        float m[LANES], larger = top;
+        for (size_t j = 0; j < LANES; j++) m[j] = -INFINITY;
+        for (size_t i = 0; i < GROUP; i += LANES)
+            for (size_t j = 0; j < LANES; j++) {
+                bool live = f[i + j] > -INFINITY;
+                u[i + j] = live ? t * (f[i + j] - l[i + j]) : 0.0f;
+                z[i + j] = live ? (l[i + j] - llm_max) + u[i + j] : -INFINITY;
+                m[j] = FN(larger)(z[i + j], m[j]);
+            }
+        for (size_t j = 0; j < LANES; j++) larger = FN(larger)(m[j], larger);
+        if (larger > top) { /* rare after the first few blocks */
+            double shrink = exp((double)top - (double)larger);
+            for (size_t j = 0; j < LANES; j++) {
+                w[j] *= shrink;
+                wu[j] *= shrink;
+                wuu[j] *= shrink;
+            }
+            top = larger;
+        }
+        if (top == -INFINITY) continue;
+        for (size_t i = 0; i < GROUP; i += LANES)
+            for (size_t j = 0; j < LANES; j++) {
+                float e = FN(exp)(z[i + j] - top), eu = e * u[i + j];
+                w[j] += (double)e;
+                wu[j] += (double)eu;
+                wuu[j] += (double)(eu * u[i + j]);
+            }
+    }
+    for (size_t j = 0; j < LANES; j++) {
+        total.w += w[j];
+        total.wu += wu[j];
+        total.wuu += wuu[j];
+    }
+    *max = top;
+    return total;
+}
+
+/* h_llm and the share t of what steering added to it, in place of the fused row. */
+TARGET static void FN(blend)(float *restrict fused, const float *restrict llm, float t, size_t n) {
+    for (size_t i = 0; i < n; i++) fused[i] = fused[i] > -INFINITY ? llm[i] + t * (fused[i] - llm[i]) : -INFINITY;
+}
+
 /* The largest noise bits of GROUP ids from `first` on. */
 TARGET static uint64_t FN(most_bits)(uint64_t key, size_t first) {
     uint64_t most[LANES] = {0}, best = 0;
@@ -173,4 +224,5 @@ TARGET static uint64_t FN(read)(const uint64_t *restrict x, size_t n) {
     return total;
 }
 
-static const Loops FN(loops) = {ISA, FN(fuse), FN(maxima), FN(exp_sums), FN(cross), FN(most_bits), FN(read)};
+static const Loops FN(loops) = {ISA,       FN(fuse),  FN(maxima),    FN(exp_sums), FN(cross),
+                                FN(tilt), FN(blend), FN(most_bits), FN(read)};

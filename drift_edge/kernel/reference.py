@@ -25,6 +25,7 @@ Doubles = NDArray[np.float64]
 
 SLACK = 2.0**-20
 _BLOCK = 4096
+_CLOSE_ENOUGH, _MOST_STEPS = 2.5e-7, 128
 _U64 = np.uint64
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -80,6 +81,60 @@ def fuse(out: Floats, llm: Floats, slm: Floats, weights: Doubles) -> None:
         if over.any():
             raise ValueError(f"the fused row overflows float32 at index {int(np.argmax(over))}")
     out[:] = fused
+
+
+def fuse_within(out: Floats, llm: Floats, slm: Floats, weights: Doubles, budget: float) -> tuple[float, float]:
+    """See `drift_edge.kernel.fuse_within`. The search is that of budget.h."""
+    _number("budget", budget, 0, 1e30)
+    out = _array("out", out, np.float32, 1, writable=True)
+    llm = _array("llm", llm, np.float32, 1, out.shape[0])
+    if np.may_share_memory(out, llm):
+        raise ValueError("out: must not overlap llm")
+    fuse(out, llm, slm, weights)
+    _check_row("llm row", llm)
+    top = float(llm.max(initial=-np.inf))
+    if top == -math.inf:
+        raise ValueError("llm row: every token is -inf")
+    live = out > -np.inf
+    z_llm, term = llm[live].astype(np.float64) - top, (out[live] - llm[live]).astype(np.float64)
+    llm_weight = float(np.exp(llm.astype(np.float64) - top).sum())
+
+    def kl_and_slope(t: float) -> tuple[float, float]:
+        if not term.size:
+            return math.inf, 0.0
+        z = z_llm + t * term
+        w = np.exp(z - z.max())
+        total = float(w.sum())
+        mean = float(w @ term) / total
+        kl = t * mean - float(z.max()) - math.log(total / llm_weight)
+        return kl, t * float(w @ np.square(term - mean)) / total
+
+    if budget == 0:
+        out[:] = llm
+        return 0.0, 0.0
+    kl, slope = kl_and_slope(1.0)
+    if kl <= budget:
+        return 1.0, max(0.0, kl)
+    close = _CLOSE_ENOUGH * max(1.0, budget)
+    best, low, high = (0.0, 0.0), 0.0, 1.0
+    t = math.sqrt(budget / kl)
+    for i in range(1, _MOST_STEPS + 1):
+        t = float(np.float32(t))
+        if not low < t < high or i % 4 == 0:
+            t = float(np.float32(low + (high - low) / 2))
+        if not low < t < high:
+            break
+        kl, slope = kl_and_slope(t)
+        if kl <= budget + close:
+            best = t, max(0.0, kl)
+        if abs(kl - budget) <= close:
+            break
+        low, high = (low, t) if kl > budget else (t, high)
+        t = t + 2 * (math.sqrt(max(0.0, kl) * budget) - kl) / slope if slope > 0 and kl < math.inf else 0.0
+    with np.errstate(invalid="ignore"):
+        row = np.where(live, llm + np.float32(best[0]) * (out - llm), np.float32(-np.inf))
+    out[:] = row if best[0] else llm
+    return best
 
 
 class Sampler:
