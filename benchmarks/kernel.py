@@ -1,8 +1,9 @@
 """The kernel against its numpy twin, plain numpy, and the memory: `drift-edge bench kernel`.
 
 One token's work at k = 7: fuse nine rows of V logits, then draw (temperature 0.8, top-k 40, top-p 0.95, min-p 0.05).
-The limit of `fuse` is the time it takes to read the same bytes and do nothing with them. Programs take turns, each
-warmed by one call that is not timed, so that all see the same caches and the same moods of the machine.
+Within a budget of 0.5 nats, the share of the steering term that spends it is searched for. The limit of `fuse` is the
+time it takes to read the same bytes and do nothing with them. Programs take turns, each warmed by one call that is not
+timed, so that all see the same caches and the same moods of the machine.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from drift_edge.kernel import reference
 
 VOCABULARIES = (4_096, 32_000, 128_256)
 K = 7
+BUDGET = 0.5  # nats
 TEMPERATURE, TOP_K, TOP_P, MIN_P = 0.8, 40, 0.95, 0.05
 SETTINGS: dict[str, Any] = {"temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P, "min_p": MIN_P}
 
 READ = "memory read of the same bytes"
 FUSE, FUSE_TWIN, FUSE_NAIVE = "fuse, C", "fuse, numpy twin", "fuse, naive numpy"
+WITHIN, WITHIN_TWIN = "fuse within a budget, C", "fuse within a budget, numpy twin"
 STEP, STEP_TWIN = "fuse + sample, C", "fuse + sample, numpy twin"
 SORT, MASKS = "fuse + sample, naive: one full sort", "fuse + sample, naive: masks over all V"
 Program = Callable[[], object]
@@ -99,6 +102,7 @@ def _programs(n: int) -> dict[str, Program]:
 
     programs: dict[str, Program] = {
         FUSE_TWIN: fuse_twin,
+        WITHIN_TWIN: functools.partial(reference.fuse_within, h, llm, slm, weights, BUDGET),
         FUSE_NAIVE: lambda: _naive_fuse(llm, slm, weights),
         STEP_TWIN: step_twin,
         SORT: lambda: _sample_by_sorting(_naive_fuse(llm, slm, weights), rng),
@@ -107,7 +111,8 @@ def _programs(n: int) -> dict[str, Program]:
     if kernel.active().name == "numpy":
         return programs
     read = importlib.import_module("drift_edge.kernel._kernel")._read_bytes
-    return {READ: functools.partial(read, rows), FUSE: fuse, STEP: step, **programs}
+    within = functools.partial(kernel.fuse_within, h, llm, slm, weights, BUDGET)
+    return {READ: functools.partial(read, rows), FUSE: fuse, WITHIN: within, STEP: step, **programs}
 
 
 def _naive_fuse(llm: NDArray[Any], slm: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from drift_edge.attributes import Attributes
 from drift_edge.costs import DRAFTS, Draft, Speculate, check_speculate
 from drift_edge.errors import UsageError
 from drift_edge.sampling import SamplerSettings
-from drift_edge.weights import check_beta, check_weights, parse_weights
+from drift_edge.weights import check_beta, check_strength, check_weights, parse_weights
 
 Steer = Literal["logits", "prompt", "off"]
 Found = tuple[object, str]  # a value as found, and where
@@ -39,7 +39,7 @@ class Settings:
         profile: name or path of the profile; None is none.
         weights: as `Drift.chat`; empty leaves it to the profile.
         allow: attributes that may steer although they are blocked.
-        beta, active: as `Drift.chat`; None is what the profile says, or the engine's own.
+        beta, strength, active: as `Drift.chat`; None is what the profile says, or the engine's own.
         steer, speculate, draft, seed, max_tokens, stop: as `Drift.chat`.
         system: the user's own system prompt.
         stats, color, save: what is printed and kept.
@@ -61,6 +61,7 @@ class Settings:
     weights: dict[str, float] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     beta: float | None = None
+    strength: float | None = None
     active: int | None = None
     steer: Steer = "logits"
     temperature: float = 0.8
@@ -106,9 +107,12 @@ class Settings:
             WeightsError: a weights file cannot be used.
         """
         try:
-            setattr(self, name.replace("-", "_"), _checked(name, value, pool))
+            checked = _checked(name, value, pool)
         except UsageError as error:
             raise UsageError(f"{where}: {str(error).removeprefix(name.replace('-', '_') + ': ')}") from None
+        if name in _EXCLUSIVE and checked is not None:
+            setattr(self, _EXCLUSIVE[name], None)
+        setattr(self, name.replace("-", "_"), checked)
 
     def to_dict(self, names: Iterable[str]) -> dict[str, object]:
         """The named settings as JSON values."""
@@ -133,7 +137,8 @@ _WHOLE = {  # name: the least value
     "seed": 0,
     "max-tokens": 1,
 }
-_NUMBERS = ("beta", "temperature", "top-p", "min-p", "repeat-penalty")
+_NUMBERS = ("beta", "strength", "temperature", "top-p", "min-p", "repeat-penalty")
+_EXCLUSIVE = {"beta": "strength", "strength": "beta"}  # each takes the other's place
 _FILES = ("llm", "slm", "attributes", "guard")
 _MODELS = ("llm", "slm", "guard")
 _SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
@@ -146,7 +151,7 @@ LIVE = NAMES[NAMES.index("weights") : NAMES.index("color")]
 SAVED = NAMES[: NAMES.index("stats")]
 _MAY_BE_EMPTY = {
     *("llm", "slm", "attributes", "guard", "ctx-size", "threads", "gpu-layers", "slm-gpu-layers"),
-    *("profile", "beta", "active", "seed", "system"),
+    *("profile", "beta", "strength", "active", "seed", "system"),
 }
 
 
@@ -235,6 +240,11 @@ def resolve(*sources: Raw) -> tuple[Settings, Found | None]:
     for source in sources:
         if source.get("profile", (None,))[0] is not None and "weights" not in source:
             merged.pop("weights", None)
+        given = [name for name in _EXCLUSIVE if source.get(name, (None,))[0] is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(source[name][1] for name in given)} exclude each other: give one")
+        for name in given:
+            merged.pop(_EXCLUSIVE[name], None)
         merged |= source
     weights = merged.pop("weights", None)
     settings = Settings()
@@ -332,6 +342,8 @@ def _number(name: str, value: object) -> float:
         raise UsageError(f"expected a number, got {value!r}")
     if name == "beta":
         return check_beta(number)
+    if name == "strength":
+        return check_strength(number)
     _check_sampler(name, number)
     return float(number)
 

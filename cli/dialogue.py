@@ -51,7 +51,8 @@ class Engine(Protocol):
         messages: Sequence[Mapping[str, str]],
         *,
         weights: Mapping[str, float],
-        beta: float,
+        beta: float | None,
+        strength: float | None,
         active: int,
         steer: Steer,
         sampler: SamplerSettings,
@@ -87,8 +88,14 @@ class Steering(NamedTuple):
     """What an answer is steered by, as `Drift.chat` takes it."""
 
     weights: Mapping[str, float]
-    beta: float
+    beta: float | None
     active: int
+    strength: float | None = None
+
+    @property
+    def how_strong(self) -> str:
+        """Beta or strength, for people."""
+        return f"beta {self.beta:g}" if self.strength is None else f"strength {self.strength:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +168,13 @@ class Dialogue:
         """What the next answer is steered by: the person's own weights, or those of the profile."""
         settings = self.settings
         if settings.weights or self.learner is None:
-            return Steering(settings.weights, settings.beta or DEFAULT_BETA, settings.active or DEFAULT_ACTIVE)
-        weights = self.learner.weights(settings.active, settings.allow)
-        beta = settings.beta or self.learner.profile.settings.beta
-        return Steering(weights, beta, len(weights) or DEFAULT_ACTIVE)
+            beta = settings.beta or DEFAULT_BETA
+            weights, active = settings.weights, settings.active or DEFAULT_ACTIVE
+        else:
+            beta = settings.beta or self.learner.profile.settings.beta
+            weights = self.learner.weights(settings.active, settings.allow)
+            active = len(weights) or DEFAULT_ACTIVE
+        return Steering(weights, beta if settings.strength is None else None, active, settings.strength)
 
     @property
     def blocked(self) -> tuple[str, ...]:
@@ -220,7 +230,7 @@ class Dialogue:
         plain = self.generate(steer="off", seed=turn.seed)
         if plain.finish_reason == "cancelled":
             return
-        self.screen.say(f"steered ({weights_text(steering.weights)}; beta {steering.beta:g}):", "bold")
+        self.screen.say(f"steered ({weights_text(steering.weights)}; {steering.how_strong}):", "bold")
         steered = self.generate(seed=plain.seed)
         if steered.finish_reason != "cancelled" or turn.answer is None:
             self.keep(steered)
@@ -322,7 +332,7 @@ class Dialogue:
             DriftError: the engine cannot answer.
         """
         settings, screen, cancel = self.settings, self.screen, CancelToken()
-        weights, beta, active = steering or self.steering
+        weights, beta, active, strength = steering or self.steering
         answer = None
 
         def draw(number: int) -> Iterator[Event]:
@@ -330,6 +340,7 @@ class Dialogue:
                 self.messages(),
                 weights=weights,
                 beta=beta,
+                strength=strength,
                 active=active,
                 steer=steer or settings.steer,
                 sampler=settings.sampler(),

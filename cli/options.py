@@ -55,7 +55,13 @@ Allow = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Let a blocked attribute steer: conspiracy, sycophant; may be repeated."),
 ]
-Beta = Annotated[float | None, typer.Option(help="Strength; smaller steers more.  [default: the profile's, or 0.5]")]
+Beta = Annotated[
+    float | None, typer.Option(help="The paper's beta; smaller steers more.  [default: the profile's, or 0.5]")
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(help="Instead of --beta: 0 to 1, how far from the plain answer; the same on every model."),
+]
 Active = Annotated[
     int | None, typer.Option(help="Most attributes that take part at once.  [default: the profile's, or 7]")
 ]

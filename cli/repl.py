@@ -126,14 +126,14 @@ def greet(dialogue: Dialogue) -> None:
     screen.say(f"drift-edge {__version__}, {models}. /help lists the commands, Ctrl-D leaves.", "dim")
     if dialogue.turns:
         screen.say(f"going on with {dialogue.session.summary()}", "dim")
-    weights, beta, _ = dialogue.steering
+    weights = dialogue.steering.weights
     if weights:
         whose = "weights"
         if learner and not settings.weights:
             whose = f"profile {learner.profile.path.stem}, {counted(learner.profile.n, 'choice')}:"
         elif learner and learner.profile.n:
             whose = "your own weights, in place of the profile's (/weights none takes those):"
-        screen.say(f"{whose} {weights_text(weights)}; beta {beta:g}; steer {settings.steer}", "dim")
+        screen.say(f"{whose} {weights_text(weights)}; {dialogue.steering.how_strong}; steer {settings.steer}", "dim")
     elif learner:
         screen.say(
             "nothing is learned of you yet, so nothing is steered; /ab lets you choose between two answers", "dim"

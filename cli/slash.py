@@ -135,8 +135,8 @@ def _show(dialogue: Dialogue, name: str) -> None:
     value = dialogue.settings.get(name)
     if name == "weights":
         text = weights_text(value) or "none"
-    elif name in ("beta", "active") and value is None:
-        text = f"{getattr(dialogue.steering, name):g}"
+    elif name in ("beta", "active") and value is None and (set_by := getattr(dialogue.steering, name)) is not None:
+        text = f"{set_by:g}"
     elif isinstance(value, bool):
         text = "on" if value else "off"
     elif value is None or value == ():
@@ -162,7 +162,7 @@ def _weights(dialogue: Dialogue, argument: str) -> None:
     for name, weight in sorted(steering.weights.items(), key=lambda item: -abs(item[1])):
         screen.say(f"  {name:<16} {weight:+.3g}{'' if name in active else '  (not active)'}")
     whose = "your own" if settings.weights else "the profile's"
-    screen.say(f"  {whose}; beta {steering.beta:g}, steer {settings.steer}", "dim")
+    screen.say(f"  {whose}; {steering.how_strong}, steer {settings.steer}", "dim")
 
 
 def _attributes(dialogue: Dialogue, _argument: str) -> None:
@@ -224,7 +224,7 @@ COMMANDS: dict[str, Command] = {
     "/edit": Command(_judgement(judging.edit), "", "make the last answer better in your editor"),
     "/undo": Command(_undo, "", "forget the last choice"),
     "/profile": Command(_profile, "", "what was learned from your choices"),
-    "/set": Command(_set_or_show_all, "[NAME VALUE]", "show or change a setting: beta, temperature, seed ..."),
+    "/set": Command(_set_or_show_all, "[NAME VALUE]", "show or change a setting: strength, temperature, seed ..."),
     "/system": Command(_setter("system"), "[TEXT|none]", "show or change your own system prompt"),
     "/stats": Command(_setter("stats"), "[on|off]", "say what each answer cost"),
     "/save": Command(_save, "FILE", "write the conversation to a file"),

@@ -24,7 +24,7 @@ from drift_edge.costs import Draft, Speculate
 from drift_edge.engine import Drift
 from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.events import Answer, CancelToken, Event, Finish
-from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA
+from drift_edge.request import DEFAULT_ACTIVE
 from drift_edge.sampling import SamplerSettings
 from drift_edge.weights import DEFAULT_BLOCKED
 
@@ -128,7 +128,8 @@ class AsyncDrift:
         messages: Sequence[Mapping[str, str]],
         *,
         weights: Mapping[str, float] | None = None,
-        beta: float = DEFAULT_BETA,
+        beta: float | None = None,
+        strength: float | None = None,
         active: int = DEFAULT_ACTIVE,
         steer: Mode = "logits",
         sampler: SamplerSettings | None = None,
@@ -162,6 +163,7 @@ class AsyncDrift:
             messages,
             weights=weights,
             beta=beta,
+            strength=strength,
             active=active,
             steer=steer,
             sampler=sampler,
@@ -185,7 +187,8 @@ class AsyncDrift:
         messages: Sequence[Mapping[str, str]],
         *,
         weights: Mapping[str, float] | None = None,
-        beta: float = DEFAULT_BETA,
+        beta: float | None = None,
+        strength: float | None = None,
         active: int = DEFAULT_ACTIVE,
         steer: Mode = "logits",
         sampler: SamplerSettings | None = None,
@@ -206,6 +209,7 @@ class AsyncDrift:
             messages,
             weights=weights,
             beta=beta,
+            strength=strength,
             active=active,
             steer=steer,
             sampler=sampler,

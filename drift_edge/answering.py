@@ -57,7 +57,7 @@ class Answerer:
             stop = (*request.stop, PLAIN_STOP) if contexts.pair.llm.chat_template.source == PLAIN else request.stop
             for token in self._decoder.generate(
                 steps,
-                request.p_over_beta,
+                request.fusion,
                 draws,
                 max_tokens=most,
                 stop=stop,
@@ -108,6 +108,7 @@ class Answerer:
             models={"llm": pair.llm.name, "slm": pair.slm.name},
             mode=request.mode if request.weights else "off",
             beta=request.beta if request.fuses else None,
+            strength=request.strength if request.fuses else None,
             weights=request.weights,
             kl_per_token=mean(out.kl),
             entropy_llm_bits=mean(out.entropy_llm),

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drift_edge import kernel
 from drift_edge.draws import Draws, usable
 from drift_edge.events import CancelToken, FinishReason, Token, TokenLogprob
+from drift_edge.fusion import Fusion
 from drift_edge.llama.context import Aborted, Context, Logits
 from drift_edge.llama.model import Model
 from drift_edge.steering import Steering
@@ -88,12 +88,12 @@ class Decoder:
         self.sampler = kernel.Sampler(n_vocab)
         self._h = np.empty(n_vocab, np.float32)
 
-    def fused(self, rows: tuple[Logits, Logits | None], p_over_beta: NDArray[np.float64]) -> Logits:
+    def fused(self, rows: tuple[Logits, Logits | None], fusion: Fusion) -> Logits:
         """The logits to draw from (Eq. 15).
 
         Args:
             rows: h_llm, and H = h_base, h_1 .. h_k or None; None leaves the LLM's own row.
-            p_over_beta: float64 (k,), p_i / beta in the order of H.
+            fusion: its weights in the order of H.
 
         Returns:
             float32 (n_vocab,), valid until the next call or decode.
@@ -105,14 +105,13 @@ class Decoder:
         if H is None:
             return h_llm
         with usable():
-            # h = h_llm + sum_i p_i/beta (h_i - h_base)                                   (Eq. 15)
-            kernel.fuse(self._h, h_llm, H, p_over_beta)
+            fusion.into(self._h, h_llm, H)
         return self._h
 
     def generate(
         self,
         steps: InStep,
-        p_over_beta: NDArray[np.float64],
+        fusion: Fusion,
         draws: Draws,
         *,
         max_tokens: int,
@@ -126,7 +125,7 @@ class Decoder:
 
         Args:
             steps: where the rows of logits come from.
-            p_over_beta: float64 (k,), p_i / beta in the order of the steering's rows.
+            fusion: its weights in the order of the steering's rows.
             draws: of this answer.
             max_tokens: most tokens to draw.
             stop: texts that end the answer and are not shown.
@@ -145,7 +144,7 @@ class Decoder:
                 if cancel.cancelled:
                     raise Aborted
                 h_llm, H = steps.rows()
-                h = self.fused((h_llm, H), p_over_beta)
+                h = self.fused((h_llm, H), fusion)
                 token, probability, _, entropy = draws.draw(h, h_llm)
                 if measure:
                     steered, pure, kl = kernel.divergence(h, h_llm)

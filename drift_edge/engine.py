@@ -31,7 +31,7 @@ from drift_edge.explanation import Explanation
 from drift_edge.llama import offload
 from drift_edge.pair import ModelPair, same_file
 from drift_edge.planning import Planner
-from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA, Request, check_request
+from drift_edge.request import DEFAULT_ACTIVE, Request, check_request
 from drift_edge.rewards import DEFAULT_TEXT_LENGTH
 from drift_edge.sampling import SamplerSettings
 from drift_edge.steering import ContextSettings
@@ -207,7 +207,8 @@ class Drift:
         messages: Sequence[Mapping[str, str]],
         *,
         weights: Mapping[str, float] | None = None,
-        beta: float = DEFAULT_BETA,
+        beta: float | None = None,
+        strength: float | None = None,
         active: int = DEFAULT_ACTIVE,
         steer: Mode = "logits",
         sampler: SamplerSettings | None = None,
@@ -230,7 +231,9 @@ class Drift:
         Args:
             messages: dicts with `role` (system, user, assistant) and `content`; the last is the user's.
             weights: p_i by attribute; None or empty steers nothing.
-            beta: strength of Eq. 15; smaller steers more.
+            beta: of Eq. 15; smaller steers more. None is 0.5, the paper's, where there is no strength either.
+            strength: 0 to 1, instead of beta: how far steering may go from the LLM's own distribution, which means the
+                same with every pair (`drift_edge.fusion`).
             active: how many attributes take part, those with the largest |p_i|.
             steer: `logits` fuses (Eq. 15), `prompt` puts the sentences of positive attributes into the LLM's system
                 prompt, `off` leaves the LLM alone.
@@ -257,8 +260,8 @@ class Drift:
             ChatTemplateError, DecodeError, ClosedError: (while iterating) as their names say.
         """
         request = check_request(
-            self.attributes, messages, weights, beta, active, steer, sampler, seed, attempt, max_tokens, stop, overflow,
-            cancel, measure, speculate, draft, logprobs, blocked,
+            self.attributes, messages, weights, beta, strength, active, steer, sampler, seed, attempt, max_tokens,
+            stop, overflow, cancel, measure, speculate, draft, logprobs, blocked,
         )  # fmt: skip
         return self._chat(request)
 
@@ -267,7 +270,8 @@ class Drift:
         messages: Sequence[Mapping[str, str]],
         *,
         weights: Mapping[str, float] | None = None,
-        beta: float = DEFAULT_BETA,
+        beta: float | None = None,
+        strength: float | None = None,
         active: int = DEFAULT_ACTIVE,
         steer: Mode = "logits",
         sampler: SamplerSettings | None = None,
@@ -284,8 +288,8 @@ class Drift:
     ) -> Answer:
         """The whole answer at once; arguments and errors as `chat`."""
         request = check_request(
-            self.attributes, messages, weights, beta, active, steer, sampler, seed, attempt, max_tokens, stop, overflow,
-            cancel, measure, speculate, draft, None, blocked,
+            self.attributes, messages, weights, beta, strength, active, steer, sampler, seed, attempt, max_tokens,
+            stop, overflow, cancel, measure, speculate, draft, None, blocked,
         )  # fmt: skip
         events = self._chat(request)
         try:
@@ -374,7 +378,8 @@ class Drift:
         continuation: Sequence[int] = (),
         *,
         weights: Mapping[str, float] | None = None,
-        beta: float = DEFAULT_BETA,
+        beta: float | None = None,
+        strength: float | None = None,
         active: int = DEFAULT_ACTIVE,
         steer: Mode = "logits",
         blocked: Collection[str] = DEFAULT_BLOCKED,
@@ -384,7 +389,7 @@ class Drift:
         Args:
             messages: as in `chat`.
             continuation: ids the answer begins with; n of them give n + 1 rows.
-            weights, beta, active, steer, blocked: as in `chat`.
+            weights, beta, strength, active, steer, blocked: as in `chat`.
 
         Returns:
             float64 (n + 1, n_vocab): log softmax of Eq. 15's logits.
@@ -394,7 +399,7 @@ class Drift:
             DriftError: as `chat`.
         """
         request = inspection.check_next(
-            self.pair, self.attributes, messages, continuation, weights, beta, active, steer, blocked
+            self.pair, self.attributes, messages, continuation, weights, beta, strength, active, steer, blocked
         )
         self._check_owner()
         with self._lock:
@@ -428,6 +433,6 @@ class Drift:
         with self._lock:
             try:
                 self._own()
-                return inspection.explain(self._contexts, self._decoder, request, tokens)
+                return inspection.explain(self._contexts, request, tokens)
             finally:
                 self._owner = None

@@ -117,13 +117,14 @@ class Answer:
         seed: the seed that gives this answer again.
         models: `{"llm": name, "slm": name}`.
         mode: `logits`, `prompt` or `off`.
-        beta: strength of Eq. 15, or None when nothing was fused.
+        beta: of Eq. 15, or None when nothing was fused by it.
         weights: active attributes and their weights p_i.
         kl_per_token: mean KL divergence from the LLM's own distribution, nats; None unless measured.
         entropy_llm_bits: mean entropy of the LLM's distribution; None unless measured.
         entropy_steered_bits: mean entropy of the fused distribution; None unless measured.
         timings: seconds and counts.
         speculation: what was drafted and accepted.
+        strength: of steering, or None when nothing was fused by one.
         ended: whether the model ended the answer by its end token, rather than a stop string or a limit.
     """
 
@@ -140,6 +141,7 @@ class Answer:
     entropy_steered_bits: float | None = None
     timings: Timings = field(default_factory=Timings)
     speculation: Speculated = field(default_factory=Speculated)
+    strength: float | None = None
     ended: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,7 +155,7 @@ class Answer:
             "steering": {
                 "mode": self.mode,
                 "beta": self.beta,
-                "strength": None,
+                "strength": self.strength,
                 "weights": dict(self.weights),
                 "kl_per_token": self.kl_per_token,
             },

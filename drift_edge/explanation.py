@@ -40,7 +40,7 @@ def token_shares(
     h_llm: NDArray[np.float32],
     h: NDArray[np.float32],
     H: NDArray[np.float32],
-    p_over_beta: NDArray[np.float64],
+    weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Shares and pushes of the attributes in one token, and what steering changed in its log-probability.
 
@@ -49,7 +49,7 @@ def token_shares(
         h_llm: float32 (V,), the LLM's logits.
         h: float32 (V,), the fused logits of Eq. 15.
         H: float32 (k+1, V), the sLM's logits: h_base, h_1 .. h_k.
-        p_over_beta: float64 (k,), p_i / beta.
+        weights: float64 (k,), P_i as they were added: p_i / beta, or the share of it that a budget left.
 
     Returns:
         float64 (k,) shares, float64 (k,) pushes, and the gain, all in nats.
@@ -58,7 +58,7 @@ def token_shares(
     with np.errstate(invalid="ignore"):  # a token that a model bars (-inf) has no part in the mean
         moved = H[1:].astype(np.float64) - H[0]  # h_i - h_base
     finite = np.where(np.isfinite(moved), moved, 0.0)
-    shares, pushes = (p_over_beta * (moved[:, token] - finite @ np.exp(log_p)) for log_p in (log_q, log_llm))
+    shares, pushes = (weights * (moved[:, token] - finite @ np.exp(log_p)) for log_p in (log_q, log_llm))
     return shares, pushes, float(log_q[token] - log_llm[token])
 
 

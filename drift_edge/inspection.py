@@ -12,14 +12,16 @@ from drift_edge.attributes import Attributes
 from drift_edge.contexts import Contexts
 from drift_edge.conversation import Mode
 from drift_edge.decoding import Decoder, InStep
+from drift_edge.draws import usable
 from drift_edge.errors import DecodeError, UsageError
 from drift_edge.events import Answer, CancelToken
 from drift_edge.explanation import Explanation, token_shares
+from drift_edge.fusion import check_steering
 from drift_edge.llama.context import Aborted
 from drift_edge.messages import check_prompt
 from drift_edge.pair import ModelPair
 from drift_edge.request import Request, active_weights
-from drift_edge.weights import check_beta, check_weights
+from drift_edge.weights import check_weights
 
 
 def check_next(
@@ -28,7 +30,8 @@ def check_next(
     messages: Sequence[Mapping[str, str]],
     continuation: Sequence[int],
     weights: Mapping[str, float] | None,
-    beta: float,
+    beta: float | None,
+    strength: float | None,
     active: int,
     steer: Mode,
     blocked: Collection[str],
@@ -43,7 +46,7 @@ def check_next(
         if not isinstance(token, (int, np.integer)) or not 0 <= token < pair.n_vocab:
             raise UsageError(f"continuation: expected ids from 0 to {pair.n_vocab - 1:,}, got {token!r}")
     p = active_weights(weights, active, steer, pool, blocked)
-    return Request(checked, p, check_beta(beta), steer, len(continuation) + 1, "error")
+    return Request(checked, p, *check_steering(beta, strength), steer, len(continuation) + 1, "error")
 
 
 def next_logprobs(
@@ -68,9 +71,9 @@ def next_logprobs(
     contexts.make_room(prompts)
     try:
         steps = InStep(contexts.llm, contexts.prefill(prompts, request.cancel), contexts.pair.n_vocab)
-        rows, p_over_beta = np.empty((len(continuation) + 1, contexts.pair.n_vocab)), request.p_over_beta
+        rows, fusion = np.empty((len(continuation) + 1, contexts.pair.n_vocab)), request.fusion
         for i in range(len(rows)):
-            rows[i] = decoder.fused(steps.rows(), p_over_beta)
+            rows[i] = decoder.fused(steps.rows(), fusion)
             if i < len(continuation):
                 steps.append(continuation[i])
     finally:
@@ -94,20 +97,20 @@ def check_answer(
     Raises:
         UsageError: nothing was fused in the answer, or an attribute is unknown.
     """
-    if answer.mode != "logits" or answer.beta is None:
+    if answer.beta is None and answer.strength is None:
         raise UsageError("nothing was fused into this answer: it was not steered by weights")
-    checked, weights, beta = check_prompt(messages), check_weights(answer.weights, pool), check_beta(answer.beta)
+    checked, weights = check_prompt(messages), check_weights(answer.weights, pool)
+    beta, strength = check_steering(answer.beta, answer.strength)
     tokens = (*answer.tokens, pair.llm.end_id) if answer.ended else answer.tokens
     most = len(answer.tokens) + 1
-    return Request(checked, weights, beta, "logits", most, "drop", cancel=cancel or CancelToken()), tokens
+    return Request(checked, weights, beta, strength, "logits", most, "drop", cancel=cancel or CancelToken()), tokens
 
 
-def explain(contexts: Contexts, decoder: Decoder, request: Request, tokens: Sequence[int]) -> Explanation:
+def explain(contexts: Contexts, request: Request, tokens: Sequence[int]) -> Explanation:
     """Which attributes pushed which tokens.
 
     Args:
         contexts: of both models.
-        decoder: for their vocabulary.
         request: what was answered; its weights are fused. Where it is cancelled, the tokens so far are explained.
         tokens: ids of the answer, its end token included.
 
@@ -121,7 +124,7 @@ def explain(contexts: Contexts, decoder: Decoder, request: Request, tokens: Sequ
     shares, pushes = (np.zeros((len(tokens), len(request.weights))) for _ in range(2))
     prompts = contexts.prompts(request)
     contexts.make_room(prompts)
-    p_over_beta = request.p_over_beta
+    fusion, h = request.fusion, np.empty(contexts.pair.n_vocab, np.float32)
     try:
         steering = contexts.prefill(prompts, request.cancel)
         if steering is None:
@@ -131,8 +134,9 @@ def explain(contexts: Contexts, decoder: Decoder, request: Request, tokens: Sequ
             if t:
                 steps.append(tokens[t - 1])
             h_llm, H = steps.rows()[0], steering.logits()[:, : contexts.pair.n_vocab]
-            h = decoder.fused((h_llm, H), p_over_beta)
-            shares[t], pushes[t], gains[t] = token_shares(token, h_llm, h, H, p_over_beta)
+            with usable():
+                added = fusion.into(h, h_llm, H)
+            shares[t], pushes[t], gains[t] = token_shares(token, h_llm, h, H, added)
             texts.append(decode(contexts.pair.llm.piece(token)))
     except Aborted:
         shares, pushes, gains = (array[: len(texts)] for array in (shares, pushes, gains))

@@ -18,16 +18,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from drift_edge import kernel
 from drift_edge.attributes import Attributes
 from drift_edge.errors import UsageError
+from drift_edge.fusion import Fusion, check_steering
 from drift_edge.llama.chat import ChatFormat
 from drift_edge.llama.model import Model
 from drift_edge.messages import check_prompt
 from drift_edge.pair import shared_vocabulary
 from drift_edge.request import active_weights
 from drift_edge.steering import ContextSettings, Steering
-from drift_edge.weights import DEFAULT_BLOCKED, check_beta
+from drift_edge.weights import DEFAULT_BLOCKED
 
 Processor = Callable[[NDArray[np.intc], NDArray[np.single]], NDArray[np.single]]
 
@@ -91,7 +91,8 @@ class DriftLogitsProcessor:
         messages: Sequence[Mapping[str, str]],
         *,
         weights: Mapping[str, float],
-        beta: float = 0.5,
+        beta: float | None = None,
+        strength: float | None = None,
         active: int = 7,
         blocked: Collection[str] = DEFAULT_BLOCKED,
     ) -> Processor:
@@ -100,7 +101,7 @@ class DriftLogitsProcessor:
         Args:
             messages: as handed to `create_chat_completion`.
             weights: p_i by attribute.
-            beta: strength of Eq. 15.
+            beta, strength: as in `Drift.chat`.
             active: how many attributes take part.
             blocked: attributes that count as 0, as in `Drift.chat`.
 
@@ -114,7 +115,7 @@ class DriftLogitsProcessor:
         """
         checked = check_prompt(messages)
         p = active_weights(weights, active, "logits", self.attributes, blocked)
-        p_over_beta = np.array(list(p.values()), np.float64) / check_beta(beta)
+        fusion = Fusion.of(p.values(), *check_steering(beta, strength))
         base = self._format.encode(checked, self.attributes.base, {})
         prompts = {name: self._format.encode(checked, self.attributes[name].prompt, {}) for name in p}
         steering, n = self._steering, self._n_vocab
@@ -133,9 +134,8 @@ class DriftLogitsProcessor:
                 for token in input_ids[seen:]:
                     steering.extend(int(token))
             seen = len(input_ids)
-            fused = scores.astype(np.float32, copy=True)
-            kernel.fuse(fused[:n], fused[:n], steering.logits()[:, :n], p_over_beta)
-            fused[n:] = -np.inf
+            fused = np.full(len(scores), -np.inf, np.float32)
+            fusion.into(fused[:n], scores[:n].astype(np.float32), steering.logits()[:, :n])
             return fused
 
         return process

@@ -56,7 +56,7 @@ class Planner:
         """
         if plan is None or slm is None:
             return plain
-        return Speculation(plain.llm, slm, request.p_over_beta, plain.n_vocab, draws, plan, most)
+        return Speculation(plain.llm, slm, request.fusion, plain.n_vocab, draws, plan, most)
 
     def costs(self) -> Costs:
         """What decodes cost with these models, settings, versions and machine, as far as is known."""

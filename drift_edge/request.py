@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from drift_edge.attributes import Attributes
 from drift_edge.conversation import MODES, OVERFLOWS, Mode, Overflow
 from drift_edge.costs import KINDS, Draft, DraftKind, Speculate, check_draft, check_speculate
 from drift_edge.errors import UsageError
 from drift_edge.events import CancelToken
+from drift_edge.fusion import Fusion, check_steering
 from drift_edge.llama.template import Message
 from drift_edge.messages import check_prompt
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
-from drift_edge.weights import check_beta, check_names, check_weights, select_active
+from drift_edge.weights import check_names, check_weights, select_active
 
-DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
 DEFAULT_ACTIVE = 7  # Section 3.2
 
 
@@ -30,7 +27,8 @@ class Request:
         messages: the conversation; the last message is the user's.
         weights: p_i of the active attributes.
         blocked: attributes that had a weight and are kept out of decoding.
-        beta: strength of Eq. 15.
+        beta: of Eq. 15, or None where a strength is given.
+        strength: how far steering may go (`drift_edge.fusion`), or None where beta is given.
         mode: what the weights steer.
         max_tokens: most tokens behind the prompt.
         overflow: what to do where the context is full.
@@ -48,7 +46,8 @@ class Request:
 
     messages: Sequence[Message]
     weights: Mapping[str, float]
-    beta: float
+    beta: float | None
+    strength: float | None
     mode: Mode
     max_tokens: int
     overflow: Overflow
@@ -70,9 +69,9 @@ class Request:
         return self.mode == "logits" and bool(self.weights)
 
     @property
-    def p_over_beta(self) -> NDArray[np.float64]:
-        """p_i / beta, float64 (k,) in the order of the weights; empty where nothing is fused."""
-        return np.array(list(self.weights.values()) if self.fuses else [], np.float64) / self.beta
+    def fusion(self) -> Fusion:
+        """How rows are fused, the weights in their order; without any where nothing is."""
+        return Fusion.of(self.weights.values() if self.fuses else (), self.beta, self.strength)
 
     @property
     def noise(self) -> int:
@@ -100,7 +99,8 @@ def check_request(
     pool: Attributes,
     messages: Sequence[Mapping[str, str]],
     weights: Mapping[str, float] | None,
-    beta: float,
+    beta: float | None,
+    strength: float | None,
     active: int,
     steer: Mode,
     sampler: SamplerSettings | None,
@@ -138,7 +138,7 @@ def check_request(
     return Request(
         checked,
         p,
-        check_beta(beta),
+        *check_steering(beta, strength),
         steer,
         max_tokens,
         overflow,

@@ -8,7 +8,8 @@ penalties on a history of its own, so that the two draws agree as often as their
 
 Two drafts: *steered* draws from softmax(h_base + s_t), one decode of k+1 rows a token, and s_t is the very term that
 the target needs; *base* draws from softmax(h_base), one row a token, and the attributes' rows of all positions follow
-in one batch. Without steering, the base prompt's sLM drafts for the plain LLM.
+in one batch. Without steering, the base prompt's sLM drafts for the plain LLM. Within a budget, a steered draft takes
+the share of s_t that spends it on h_base: an estimate, and no more than that is asked of a draft.
 
 After Leviathan et al. (arXiv 2211.17192); the shared noise is that of arXiv 2408.07978.
 """
@@ -21,13 +22,12 @@ from contextlib import suppress
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
-from drift_edge import kernel
 from drift_edge.costs import KINDS, MOST_DRAFTED, DraftKind, Plan, shape_name
 from drift_edge.decoding import InStep
 from drift_edge.draws import Draws, usable
 from drift_edge.errors import ClosedError, DecodeError
+from drift_edge.fusion import Fusion
 from drift_edge.llama.context import Context, Logits
 from drift_edge.steering import Steering
 
@@ -40,7 +40,7 @@ class Speculation(InStep):
     Args:
         llm: the LLM's context, holding its prompt, with room for the rows of `MOST_DRAFTED` + 1 positions.
         slm: the sLM's sequences, holding theirs.
-        p_over_beta: float64 (k,), p_i / beta; empty where the sLM drafts for the plain LLM.
+        fusion: without weights where the sLM drafts for the plain LLM.
         n_vocab: ids that both models share.
         draws: of the answer; drafts are drawn by them too, and taken back.
         plan: says how many tokens to draft, and by which draft.
@@ -56,20 +56,20 @@ class Speculation(InStep):
         self,
         llm: Context,
         slm: Steering,
-        p_over_beta: NDArray[np.float64],
+        fusion: Fusion,
         n_vocab: int,
         draws: Draws,
         plan: Plan,
         max_tokens: int,
     ) -> None:
-        k = len(p_over_beta)
+        k = len(fusion.weights)
         super().__init__(llm, slm if k else None, n_vocab)
         self.drafted = self.accepted = 0
         self.same = True
         self._choices: Counter[tuple[DraftKind, int]] = Counter()
         self._kind: DraftKind = plan.kinds[0]
         self._g = 0  # the decodes' shape, one position more
-        self._slm, self._k, self._p_over_beta = slm, k, p_over_beta
+        self._slm, self._k, self._fusion = slm, k, fusion
         self._draws, self._plan, self._max_tokens = draws, plan, max_tokens
         self._prompt = len(llm.tokens[0])
         self._appended: list[int] = []
@@ -208,7 +208,7 @@ class Speculation(InStep):
             if self._kind == "steered":
                 h = self._h
                 with usable():
-                    kernel.fuse(h, H[0], H, self._p_over_beta)  # h_base + s_t
+                    self._fusion.into(h, H[0], H)  # h_base + s_t
             return self._draws.draw(h, H[0]).token
         return None
 

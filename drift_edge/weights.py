@@ -1,4 +1,4 @@
-"""Weights p: from a caller's dict, text or JSON file, checked, and cut to the active few."""
+"""Weights p: from a caller's dict, text or JSON file, checked, and cut to the active few; beta and strength."""
 
 from __future__ import annotations
 
@@ -48,6 +48,18 @@ def check_beta(beta: float) -> float:
             f"got {beta!r}"
         )
     return float(beta)
+
+
+def check_strength(strength: float) -> float:
+    """`strength` as a float.
+
+    Raises:
+        UsageError: not a number from 0 to 1.
+    """
+    number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
+    if not number or not 0 <= strength <= 1:
+        raise UsageError(f"strength: expected a number from 0 (plain) to 1 (strongest), got {strength!r}")
+    return float(strength)
 
 
 def check_active(active: int) -> int:

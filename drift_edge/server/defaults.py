@@ -18,7 +18,7 @@ class Defaults:
     Attributes:
         profile: name or path of the profile that steers and learns; None is none.
         weights: steer by these instead of the profile's, where not empty.
-        beta, active: as `Drift.chat`; None is what the profile says.
+        beta, strength, active: as `Drift.chat`; None is what the profile says.
         steer, speculate, draft: as `Drift.chat`.
         sampler: of the draws.
         seed, max_tokens, stop: as `Drift.chat`.
@@ -30,6 +30,7 @@ class Defaults:
     profile: str | None = "default"
     weights: Mapping[str, float] = field(default_factory=dict)
     beta: float | None = None
+    strength: float | None = None
     active: int | None = None
     steer: Mode = "logits"
     speculate: Speculate = "auto"

@@ -62,6 +62,7 @@ class DriftField(Strict):
     profile: Name | None = None
     weights: dict[str, float] | None = None
     beta: float | None = None
+    strength: float | None = None
     active: Count | None = None
     mode: Literal["logits", "prompt", "off"] | None = None
     attempt: Annotated[int, Field(ge=0, lt=1 << 31)] = 0

@@ -12,11 +12,12 @@ from typing import TypeVar
 from drift_edge.aio import AsyncDrift
 from drift_edge.conversation import Mode
 from drift_edge.events import Answer, CancelToken, Event, Finish
+from drift_edge.fusion import DEFAULT_BETA
 from drift_edge.guard import Judge, guarded
 from drift_edge.learner import Learner, Lesson
 from drift_edge.preferences import PreferencePair
 from drift_edge.profile import Profile
-from drift_edge.request import DEFAULT_ACTIVE, DEFAULT_BETA
+from drift_edge.request import DEFAULT_ACTIVE
 from drift_edge.sampling import SamplerSettings, new_seed, noise_seed
 from drift_edge.server.defaults import Defaults
 from drift_edge.server.errors import RequestError
@@ -40,7 +41,8 @@ class Call:
     messages: list[dict[str, str]]
     profile: str | None
     weights: Mapping[str, float]
-    beta: float
+    beta: float | None
+    strength: float | None
     active: int
     steer: Mode
     sampler: SamplerSettings
@@ -166,12 +168,14 @@ class Service:
         defaults, drift = self.defaults, question.drift
         given = {name: value for name in _SAMPLERS if (value := getattr(question, name)) is not None}
         stop = (question.stop,) if isinstance(question.stop, str) else question.stop
-        profile, weights, beta, active = await self._steering(drift)
+        beta, strength = _strong(drift, defaults)
+        profile, weights, usual_beta, active = await self._steering(drift)
         return Call(
             messages=question.conversation(defaults.system),
             profile=profile,
             weights=weights,
-            beta=beta,
+            beta=usual_beta if beta is None and strength is None else beta,
+            strength=strength,
             active=active,
             steer=drift.mode or defaults.steer,
             sampler=replace(defaults.sampler, **given),
@@ -184,16 +188,16 @@ class Service:
         )
 
     async def _steering(self, drift: DriftField) -> tuple[str | None, Mapping[str, float], float, int]:
-        """Profile, weights, beta and how many are active."""
+        """Profile, weights, the beta that goes with them, and how many are active."""
         defaults, named = self.defaults, "profile" in drift.model_fields_set
-        beta, active = _first(drift.beta, defaults.beta), _first(drift.active, defaults.active)
+        active = _first(drift.active, defaults.active)
         name = drift.profile if named else defaults.profile
         weights = drift.weights if named else _first(drift.weights, defaults.weights or None)
         if weights is not None or name is None:
-            return None, weights or {}, _first(beta, DEFAULT_BETA), _first(active, DEFAULT_ACTIVE)
+            return None, weights or {}, DEFAULT_BETA, _first(active, DEFAULT_ACTIVE)
         profile = await self.profile(name)
         learned = self.learner(profile).weights(active, defaults.allow)
-        return name, learned, _first(beta, profile.settings.beta), len(learned) or DEFAULT_ACTIVE
+        return name, learned, profile.settings.beta, len(learned) or DEFAULT_ACTIVE
 
     def events(self, call: Call) -> AsyncGenerator[Event, None]:
         """An answer, when its turn comes.
@@ -226,6 +230,7 @@ class Service:
             call.messages,
             weights=call.weights,
             beta=call.beta,
+            strength=call.strength,
             active=call.active,
             steer=call.steer,
             sampler=call.sampler,
@@ -293,6 +298,13 @@ class Service:
             raise RequestError(
                 404, f"there is no answer {name!r:.60} among the last {_REMEMBERED}", "answer_not_found", param="id"
             ) from None
+
+
+def _strong(drift: DriftField, defaults: Defaults) -> tuple[float | None, float | None]:
+    """Beta and strength: the request's, where it has either, else the server's."""
+    if drift.beta is not None or drift.strength is not None:
+        return drift.beta, drift.strength
+    return defaults.beta, defaults.strength
 
 
 def _first(value: T | None, other: U) -> T | U:

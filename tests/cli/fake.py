@@ -133,6 +133,7 @@ class FakeEngine:
                 measured,
                 measured,
                 timings,
+                strength=call["strength"] if steered else None,
             ),
         )
 

@@ -70,17 +70,49 @@ def test_bad_environment_names_the_variable(cli: Cli, engine: FakeEngine, monkey
 def test_every_setting_can_come_from_the_environment() -> None:
     good = {"llm": "a", "slm": "b", "cache-type": "q8_0", "flash-attn": "on", "weights": "concise=1", "steer": "off"}
     good |= {"system": "x", "stop": "x", "stats": "on", "color": "never", "save": "off", "profile": "me"}
-    good |= {"speculate": "3", "draft": "base", "guard-form": "shieldgemma"}
+    good |= {"speculate": "3", "draft": "base", "guard-form": "shieldgemma", "strength": "0.25"}
     values = {
         name: good.get(name, "16" if isinstance(default, int) or default is None else "0.25")
         for name, default in ((name, Settings().get(name)) for name in NAMES)
         if name != "attributes"
     }
-    names = {f"DRIFT_EDGE_{name.upper().replace('-', '_')}": value for name, value in values.items()}
-    settings, weights = resolve(read_environment(names))
-    assert weights == ("concise=1", "DRIFT_EDGE_WEIGHTS")
-    for name in values.keys() - {"weights"}:
-        assert settings.get(name) != Settings().get(name), name
+    for other in ("beta", "strength"):  # each takes the other's place
+        given = values.keys() - {other}
+        names = {f"DRIFT_EDGE_{name.upper().replace('-', '_')}": values[name] for name in given}
+        settings, weights = resolve(read_environment(names))
+        assert weights == ("concise=1", "DRIFT_EDGE_WEIGHTS")
+        for name in given - {"weights"}:
+            assert settings.get(name) != Settings().get(name), name
+
+
+@pytest.mark.parametrize(
+    ("sources", "beta", "strength"),
+    [
+        ([{"beta": 0.3}, {"strength": 0.5}], None, 0.5),
+        ([{"strength": 0.5}, {"beta": 0.3}], 0.3, None),
+        ([{"beta": 0.3}, {"strength": 0.5}, {"beta": 0.2}], 0.2, None),
+        ([{"beta": 0.3}, {"beta": None, "strength": 0}], None, 0.0),  # as a saved session has them
+        ([{"strength": 0.5}, {"beta": None, "strength": None}], None, None),
+    ],
+)
+def test_the_stronger_source_says_beta_or_strength(
+    sources: list[dict[str, object]], beta: float | None, strength: float | None
+) -> None:
+    settings, _ = resolve(*({name: (value, "") for name, value in source.items()} for source in sources))
+    assert (settings.beta, settings.strength) == (beta, strength)
+
+
+def test_beta_and_strength_exclude_each_other(cli: Cli, engine: FakeEngine, config: Callable[[str], Path]) -> None:
+    result = cli("chat", "-p", "Hi", "--beta", "0.3", "--strength", "0.5")
+    assert (result.code, engine.calls) == (2, [])
+    assert "--beta and --strength exclude each other" in result.err
+    for wrong in ("-0.1", "1.5", "nan"):
+        result = cli("chat", "-p", "Hi", "--strength", wrong)
+        assert result.code == 2
+        assert "--strength: expected a number from 0 (plain) to 1 (strongest)" in result.err
+    config("beta = 0.3\n")
+    assert cli("chat", "-p", "Hi", "--strength", "0.5").code == 0
+    assert (engine.calls[-1]["beta"], engine.calls[-1]["strength"]) == (None, 0.5)
 
 
 def test_files_in_config_are_found_beside_it(config: Callable[[str], Path]) -> None:
@@ -128,9 +160,9 @@ def test_a_profile_is_a_name_or_a_path(config: Callable[[str], Path], monkeypatc
 def test_defaults_are_the_engines() -> None:
     from drift_edge.engine import Drift
 
-    settings = Settings(beta=DEFAULT_BETA, active=DEFAULT_ACTIVE)
+    settings = Settings(active=DEFAULT_ACTIVE)
     parameters = inspect.signature(Drift.chat).parameters
-    for name in ("beta", "active", "steer", "seed", "max_tokens", "stop"):
+    for name in ("beta", "strength", "active", "steer", "seed", "max_tokens", "stop"):
         assert getattr(settings, name) == parameters[name].default, name
     parameters = inspect.signature(Drift.load).parameters
     for name in ("ctx_size", "threads", "gpu_layers", "slm_gpu_layers", "flash_attn", "cache_type"):

@@ -182,6 +182,8 @@ BAD: list[tuple[dict[str, Any], str | None]] = [
     ({"drift": {"weights": {"concise": "much"}}}, "drift.weights.concise"),
     ({"drift": {"beta": 0}}, "beta"),
     ({"drift": {"beta": -1}}, "beta"),
+    ({"drift": {"strength": 1.5}}, "strength"),
+    ({"drift": {"strength": 0.5, "beta": 0.5}}, None),
     ({"drift": {"mode": "magic"}}, "drift.mode"),
 ]
 
