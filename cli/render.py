@@ -7,9 +7,10 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from drift_edge.events import Answer
+if TYPE_CHECKING:
+    from drift_edge.events import Answer
 
 #: Styles that tell attributes apart.
 PALETTE = ("yellow", "cyan", "magenta", "green", "blue", "bright magenta", "bright cyan")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,6 +117,8 @@ def run(pair: str | None, flags: Raw, access: Access, port: int, *, waiting: int
     Raises:
         DriftError: the port is taken, or a setting, model or profile cannot be used.
     """
+    import asyncio
+
     from drift_edge.aio import AsyncDrift
     from drift_edge.server import create_app
     from drift_edge.storage import folders

@@ -163,7 +163,8 @@ def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom drift_edge.cli import main\nsys.argv = ['drift-edge', '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print([m for m in ('llama_cpp', 'numpy', 'gguf', 'jinja2', 'prompt_toolkit', 'rich') if m in sys.modules])"
+        "heavy = ('llama_cpp', 'numpy', 'asyncio', 'gguf', 'jinja2', 'prompt_toolkit', 'rich')\n"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]"
