@@ -19,7 +19,7 @@ from drift_edge.errors import UsageError
 from drift_edge.sampling import SamplerSettings
 from drift_edge.weights import check_beta, check_strength, check_weights, parse_weights
 
-Steer = Literal["logits", "prompt", "off"]
+Steer = Literal["logits", "prompt", "both", "off"]
 Found = tuple[object, str]  # a value as found, and where
 Raw = Mapping[str, Found]
 DEFAULT_PROFILE = "default"

@@ -244,7 +244,7 @@ class Dialogue:
         """
         if self.last is None:
             raise UsageError("there is no answer to explain: /why is for the last answer of this sitting, as it came")
-        if self.last.mode != "logits":
+        if self.last.mode not in ("logits", "both"):
             raise UsageError("nothing steered the last answer, so there is nothing to explain")
         cancel = CancelToken()
         with cancel_on_interrupt(cancel):

@@ -21,6 +21,7 @@ class SteerMode(StrEnum):
 
     logits = "logits"
     prompt = "prompt"
+    both = "both"
     off = "off"
 
 
@@ -65,7 +66,9 @@ Strength = Annotated[
 Active = Annotated[
     int | None, typer.Option(help="Most attributes that take part at once.  [default: the profile's, or 7]")
 ]
-Steer = Annotated[SteerMode | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, or not at all.")]
+Steer = Annotated[
+    SteerMode | None, typer.Option(help="Fuse logits, tell the LLM by its system prompt, both, or neither.")
+]
 Pool = Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")]
 MaxTokens = Annotated[int | None, typer.Option(help="Most tokens of an answer.  [default: 512]")]
 Guard = Annotated[str | None, typer.Option(metavar=MODEL, help="A model that judges each answer before it is shown.")]

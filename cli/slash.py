@@ -213,7 +213,7 @@ COMMANDS: dict[str, Command] = {
         _weights, "[A=0.8,B=-0.3|@FILE|none]", "show the weights, or take your own; none: the profile's"
     ),
     "/attributes": Command(_attributes, "", "all attributes, with their weights"),
-    "/steer": Command(_setter("steer"), "[logits|prompt|off]", "how answers are steered"),
+    "/steer": Command(_setter("steer"), "[logits|prompt|both|off]", "how answers are steered"),
     "/compare": Command(_compare, "", "the plain and the steered answer to the last question"),
     "/why": Command(_why, "", "which attributes pushed which words of the last answer"),
     "/regen": Command(_regenerate, "", "another answer to the last question, better if you go on with it"),

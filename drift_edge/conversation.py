@@ -12,8 +12,9 @@ from drift_edge.errors import ContextOverflowError
 from drift_edge.llama.template import Message
 from drift_edge.pair import ModelPair
 
-Mode = Literal["logits", "prompt", "off"]
-MODES: tuple[Mode, ...] = ("logits", "prompt", "off")
+Mode = Literal["logits", "prompt", "both", "off"]
+MODES: tuple[Mode, ...] = ("logits", "prompt", "both", "off")
+FUSING: tuple[Mode, ...] = ("logits", "both")
 Overflow = Literal["drop", "error"]
 OVERFLOWS: tuple[Overflow, ...] = ("drop", "error")
 
@@ -23,7 +24,7 @@ class Prompts:
     """Token ids of every prompt of one call.
 
     Attributes:
-        llm: the LLM's prompt: the user's own system prompt, or s_0 where there is none; it sees no attribute.
+        llm: the LLM's prompt: the user's own system prompt, or s_0 where there is none; attributes where the mode says so.
         base: the sLM's under s_0; empty where it takes no part.
         attributes: the sLM's under s_i, by attribute.
         dropped: oldest messages left out so that the rest fits.
@@ -75,18 +76,19 @@ def build_prompts(
         pool: base and attribute prompts.
         messages: checked messages, the last the user's.
         weights: the active attributes.
-        mode: `logits` prompts the sLM; `prompt` tells the LLM itself the sentences of the attributes with p_i > 0.
+        mode: `logits` prompts the sLM; `prompt` tells the LLM itself the sentences of the attributes with p_i > 0;
+            `both` does both.
         answers: ids of known answers by text.
         drafts: prompt the sLM under s_0 even where it does not steer, since it drafts.
     """
     own_system = messages[0]["role"] == "system"
     sentence = None if own_system else pool.base
-    if mode == "prompt":
+    if mode in ("prompt", "both"):
         sentences = [pool[name].prompt for name, p in weights.items() if p > 0]
         sentence = " ".join(sentences) or sentence
     llm = pair.llm_format.encode(messages, sentence, answers)
     encode = pair.slm_format.encode
-    steering = weights if mode == "logits" else ()
+    steering = weights if mode in FUSING else ()
     attributes = {name: encode(messages, pool[name].prompt, answers) for name in steering}
     base = encode(messages, pool.base, answers) if attributes or drafts else []
     return Prompts(llm, base, attributes)

@@ -236,7 +236,7 @@ class Drift:
                 same with every pair (`drift_edge.fusion`).
             active: how many attributes take part, those with the largest |p_i|.
             steer: `logits` fuses (Eq. 15), `prompt` puts the sentences of positive attributes into the LLM's system
-                prompt, `off` leaves the LLM alone.
+                prompt, `both` does both, `off` leaves the LLM alone.
             sampler: settings of the samplers.
             seed: makes the answer reproducible; None takes a fresh one, which `Answer.seed` tells.
             attempt: another number gives another answer for the same seed and turn.

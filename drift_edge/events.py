@@ -116,7 +116,7 @@ class Answer:
         tokens: ids of the answer, the end token not among them.
         seed: the seed that gives this answer again.
         models: `{"llm": name, "slm": name}`.
-        mode: `logits`, `prompt` or `off`.
+        mode: `logits`, `prompt`, `both` or `off`.
         beta: of Eq. 15, or None when nothing was fused by it.
         weights: active attributes and their weights p_i.
         kl_per_token: mean KL divergence from the LLM's own distribution, nats; None unless measured.

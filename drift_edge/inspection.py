@@ -101,9 +101,10 @@ def check_answer(
         raise UsageError("nothing was fused into this answer: it was not steered by weights")
     checked, weights = check_prompt(messages), check_weights(answer.weights, pool)
     beta, strength = check_steering(answer.beta, answer.strength)
+    mode: Mode = "both" if answer.mode == "both" else "logits"
     tokens = (*answer.tokens, pair.llm.end_id) if answer.ended else answer.tokens
     most = len(answer.tokens) + 1
-    return Request(checked, weights, beta, strength, "logits", most, "drop", cancel=cancel or CancelToken()), tokens
+    return Request(checked, weights, beta, strength, mode, most, "drop", cancel=cancel or CancelToken()), tokens
 
 
 def explain(contexts: Contexts, request: Request, tokens: Sequence[int]) -> Explanation:

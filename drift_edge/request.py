@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drift_edge.attributes import Attributes
-from drift_edge.conversation import MODES, OVERFLOWS, Mode, Overflow
+from drift_edge.conversation import FUSING, MODES, OVERFLOWS, Mode, Overflow
 from drift_edge.costs import KINDS, Draft, DraftKind, Speculate, check_draft, check_speculate
 from drift_edge.errors import UsageError
 from drift_edge.events import CancelToken
@@ -66,7 +66,7 @@ class Request:
     @property
     def fuses(self) -> bool:
         """Whether the steering term is added."""
-        return self.mode == "logits" and bool(self.weights)
+        return self.mode in FUSING and bool(self.weights)
 
     @property
     def fusion(self) -> Fusion:

@@ -396,6 +396,25 @@ def test_prompt_mode_tells_the_llm(drift: Drift) -> None:
     assert not _notices(drift, weights={"formal": 1}, steer="prompt")
 
 
+def test_both_fuses_into_the_llm_that_was_told(drift: Drift) -> None:
+    weights = {"formal": 0.9, "concise": -0.5, "vivid": 0.2}
+
+    def rows(steer: Any) -> Any:
+        return drift.next_logprobs(ASK, [5, 6, 7], weights=weights, steer=steer)
+
+    # The steering term is the one that is added to an LLM that was told nothing; log-softmax takes a constant off.
+    moved, told = rows("both") - rows("prompt"), rows("logits") - rows("off")
+    moved, told = (x - x.mean(axis=1, keepdims=True) for x in (moved, told))
+    np.testing.assert_allclose(moved, told, rtol=0, atol=1e-4)
+    assert np.abs(rows("both") - rows("logits")).max() > 0.1
+    answer = drift.complete(ASK, weights=weights, steer="both", sampler=GREEDY, max_tokens=10)
+    assert (answer.mode, answer.beta) == ("both", 0.5)
+    assert not _notices(drift, weights=weights, steer="both")  # fusion pushes away from "concise"
+    why = drift.explain(ASK, answer)
+    fused, plain = rows("both")[0], rows("prompt")[0]
+    assert why.gains[0] == pytest.approx((fused - plain)[answer.tokens[0]], abs=1e-3)
+
+
 # -- conversations that do not fit
 
 
@@ -656,7 +675,7 @@ def test_closing_waits_for_another_thread(bpe_files: tuple[Path, Path]) -> None:
         ({"beta": -1}, "beta"),
         ({"beta": math.nan}, "beta"),
         ({"active": 0}, "active"),
-        ({"steer": "on"}, "steer: expected one of logits, prompt, off, got 'on'"),
+        ({"steer": "on"}, "steer: expected one of logits, prompt, both, off, got 'on'"),
         ({"max_tokens": 0}, "max_tokens: expected a whole number, 1 or more, got 0"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"seed": "x"}, "seed: expected a whole number, got 'x'"),

@@ -64,7 +64,7 @@ class DriftField(Strict):
     beta: float | None = None
     strength: float | None = None
     active: Count | None = None
-    mode: Literal["logits", "prompt", "off"] | None = None
+    mode: Literal["logits", "prompt", "both", "off"] | None = None
     attempt: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     measure: bool = False
 

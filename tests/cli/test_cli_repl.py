@@ -55,7 +55,7 @@ def test_leaving(talk: Talk, word: str) -> None:
         ("/set ctx-size 64", "Error: ctx-size is fixed once a chat has begun: start again with --ctx-size"),
         ("/set top-k many", "Error: top-k: expected a whole number, 0 or more, got 'many'"),
         ("/weights consise=1", "Error: weights: unknown attribute 'consise'; did you mean concise?"),
-        ("/steer both", "Error: steer: expected one of logits, prompt, off, got 'both'"),
+        ("/steer all", "Error: steer: expected one of logits, prompt, both, off, got 'all'"),
         ("/stats maybe", "Error: stats: expected on or off, got 'maybe'"),
         ("/regen", "Error: nothing has been asked yet"),
         ("/compare", "Error: nothing has been asked yet"),

@@ -40,7 +40,7 @@ def test_flag_over_environment_over_config_over_default(
         ("beta = 0", "beta: expected a number over 0"),
         ("top-k = 1.5", "top-k: expected a whole number, 0 or more, got 1.5"),
         ("stats = 3", "stats: expected on or off, got 3"),
-        ("steer = 'both'", "steer: expected one of logits, prompt, off, got 'both'"),
+        ("steer = 'all'", "steer: expected one of logits, prompt, both, off, got 'all'"),
         ("system = 3", "system: expected text that is not empty, got 3"),
         ("stop = [1]", "stop: expected text that is not empty, got 1"),
         ("weights = 'consise=1'", "weights: unknown attribute 'consise'; did you mean concise?"),

@@ -117,7 +117,7 @@ def test_seeds_and_attempts(client: Any) -> None:
 
 def test_steering_by_a_request(client: Any, engine: Drift) -> None:
     weights = {"exclamatory": 1.0} if "exclamatory" in engine.attributes else {next(iter(engine.attributes)): 1.0}
-    for mode in ("logits", "prompt", "off"):
+    for mode in ("logits", "prompt", "both", "off"):
         drift = {"weights": weights, "beta": 0.4, "mode": mode, "measure": True}
         reply = client.chat.completions.create(model="nano", messages=QUESTION, seed=3, extra_body={"drift": drift})
         answer = engine.complete(QUESTION, seed=3, weights=weights, beta=0.4, steer=mode, measure=True)  # type: ignore[arg-type]
