@@ -24,7 +24,7 @@ class Prompts:
     """Token ids of every prompt of one call.
 
     Attributes:
-        llm: the LLM's prompt: the user's own system prompt, or s_0 where there is none; attributes where the mode says so.
+        llm: the LLM's prompt: the user's own system prompt, or s_0 where there is none; attributes if the mode says so.
         base: the sLM's under s_0; empty where it takes no part.
         attributes: the sLM's under s_i, by attribute.
         dropped: oldest messages left out so that the rest fits.
