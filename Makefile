@@ -17,7 +17,7 @@ export CFLAGS := $(CFLAGS) -mno-amx-int8
 export CXXFLAGS := $(CXXFLAGS) -mno-amx-int8
 endif
 
-.PHONY: chat test test-long lint sanitize bench oracle nano nano-report vocabs docs dist clean help
+.PHONY: chat test test-long lint sanitize bench experiments oracle nano nano-report vocabs docs dist clean help
 
 help:
 	@echo "make chat      talk to the built-in pair (ARGS='--weights concise=0.8' for flags)"
@@ -26,6 +26,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make sanitize  kernel tests under ASan and UBSan"
 	@echo "make bench     measure speed (ARGS='--made 8b+1b' for a large pair)"
+	@echo "make experiments  what the methods achieve on people of known taste, into docs/evidence"
 	@echo "make oracle    compute the oracle values anew with transformers (installs torch)"
 	@echo "make nano      train the built-in pair anew (QUICK=1 for a trial run; installs torch)"
 	@echo "make nano-report  measure the built-in pair for its model card"
@@ -54,6 +55,10 @@ sanitize: $(DEV_STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/drift-edge bench $(ARGS)
+
+experiments: $(DEV_STAMP)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[plot]' >&2
+	for name in few_shot estimators kept generation; do $(BIN)/python -m experiments.$$name $(ARGS) || exit; done
 
 vocabs: $(DEV_STAMP)
 	@$(BIN)/python tests/fetch_vocabs.py

@@ -1,0 +1,301 @@
+"""Personalised generation (the paper's Table 2): answers against the plain LLM's, judged by the person's own rule.
+
+`python -m experiments.generation` learns each of 30 people from 100 noisy pairs, answers questions on unseen topics in
+every way, and lets the person compare each answer with a plain one; a tie is half a win. Nobody's taste is tuned on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from drift_edge import Drift
+from drift_edge.approximation import choose_active
+from drift_edge.attributes import Attributes
+from drift_edge.models.nano.corpus import EvalQuestion
+from drift_edge.models.nano.report import Progress, aligned
+from drift_edge.profile import DEFAULT_BLOCKED
+from drift_edge.rewards import FloatArray
+from experiments.args_search import TOP, Args
+from experiments.few_shot import chosen_reward_model
+from experiments.modelling import CHOSEN, PAPER, TUNING, cases, keep, learned, options
+from experiments.modelling import world_of as load
+from experiments.reward_model import Embedder
+from experiments.world import DRIFT, MAX_TOKENS, TIE, TOPIC, Pairs, Person, World, features_of, reduced
+
+K = 100
+BETAS = (4.0, 2.0, 1.0, 0.5, 0.25)
+BEST_OF = 10
+EXAMPLES = 3
+Made = tuple[str, Mapping[str, float]]  # a text, and what was measured while it was made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One person to answer: what was learned of them, and the questions.
+
+    Attributes:
+        person: who judges.
+        seed: of the answers.
+        questions: on topics that they judged nothing of.
+        weights: by the way they were made.
+        head: of the reward model, scaled so that the world's answers have a standard deviation of 1.
+        pooling: of the reward model.
+        examples: questions and answers they preferred.
+        pair: GGUF files of the LLM and the sLM.
+    """
+
+    person: Person
+    seed: int
+    questions: list[EvalQuestion]
+    weights: dict[str, dict[str, float]]
+    head: FloatArray
+    pooling: str
+    examples: list[dict[str, str]]
+    pair: tuple[Path, Path]
+
+
+def learn(world: World, embeddings: dict[str, FloatArray], people: int, questions: int) -> list[Job]:
+    """What every person's pairs teach."""
+    pooling, ridge = chosen_reward_model(embeddings, cases(world, TUNING, "tuning", noise=True, draws=1))
+    vectors, asked = embeddings[pooling], np.flatnonzero(world.test)
+    jobs = []
+    for i, drawings in enumerate(cases(world, people, "report", noise=True, draws=1, k=K)):
+        case, rng = drawings[0], np.random.default_rng([*f"generation {world.seed}".encode(), i])
+        head = learned(vectors, case.train, "ridge-bt", ridge)
+        jobs.append(
+            Job(
+                case.person,
+                int(rng.integers(2**31)),
+                [world.questions[q] for q in rng.choice(asked, questions, replace=False)],
+                {
+                    "Drift": _active(learned(reduced(world, CHOSEN[1])[:, :, DRIFT], case.train, CHOSEN[0])),
+                    "paper": _active(learned(reduced(world, PAPER[1])[:, :, DRIFT], case.train, PAPER[0])),
+                    "random": _active(_unit(rng.normal(size=len(Attributes.builtin())))),
+                    "true": case.person.weights,
+                },
+                head / (vectors @ head).std(),
+                pooling,
+                _examples(world, case.train),
+                world.pair,
+            )
+        )
+    return jobs
+
+
+def _active(p: FloatArray) -> dict[str, float]:
+    return choose_active(dict(zip(Attributes.builtin(), p.tolist(), strict=True)), blocked=DEFAULT_BLOCKED)
+
+
+def _unit(p: FloatArray) -> FloatArray:
+    unit: FloatArray = p / np.linalg.norm(p)
+    return unit
+
+
+def _examples(world: World, pairs: Pairs) -> list[dict[str, str]]:
+    """The first few questions with their preferred answers, as earlier turns."""
+    turns: dict[int, int] = {}
+    for question, chosen in zip(pairs.question.tolist(), pairs.chosen.tolist(), strict=True):
+        turns.setdefault(question, chosen)
+    return [
+        message
+        for question, chosen in list(turns.items())[:EXAMPLES]
+        for message in (
+            {"role": "user", "content": world.questions[question].text},
+            {"role": "assistant", "content": world.answers[question][chosen]},
+        )
+    ]
+
+
+# --- the ways --------------------------------------------------------------------------------------------------------
+
+
+class Ways:
+    """All ways of answering, over one loaded pair."""
+
+    def __init__(self, pair: tuple[Path, Path], pooling: str) -> None:
+        llm, slm = pair
+        self.drift, self.embedder = Drift.load(llm, slm, ctx_size=1_024), Embedder(slm, TOP)
+        self.args = Args(llm, self.embedder, pooling)
+
+    def close(self) -> None:
+        """Free the models."""
+        self.args.close()
+        self.embedder.__exit__(None, None, None)
+        self.drift.close()
+
+    def all(self, job: Job) -> Iterator[tuple[str, Callable[[str, int], Made]]]:
+        """Each way's name, and what answers a question with a seed."""
+        w = job.weights
+        yield "plain again", lambda x, seed: self.chat(x, seed)
+        for beta in BETAS:
+            yield f"Drift, beta {beta:g}", lambda x, seed, b=beta: self.chat(x, seed, w["Drift"], "logits", b)
+        yield "the paper's Drift, beta 0.5", lambda x, seed: self.chat(x, seed, w["paper"], "logits", 0.5)
+        yield "random weights, beta 1", lambda x, seed: self.chat(x, seed, w["random"], "logits", 1.0)
+        for beta in (2.0, 1.0):
+            yield f"true weights, beta {beta:g}", lambda x, seed, b=beta: self.chat(x, seed, w["true"], "logits", b)
+        yield "top attributes as system prompt", lambda x, seed: self.chat(x, seed, w["Drift"], "prompt")
+        yield "true likes as system prompt", lambda x, seed: self.chat(x, seed, w["true"], "prompt")
+        yield f"{EXAMPLES} examples in context", lambda x, seed: self.chat(x, seed, before=job.examples)
+        yield f"Best-of-{BEST_OF} by the reward model", lambda x, seed: self.best(x, seed, job)
+        yield f"ARGS, top {TOP}", lambda x, seed: self.search(x, seed, job)
+
+    def chat(
+        self,
+        question: str,
+        seed: int,
+        weights: Mapping[str, float] | None = None,
+        steer: Any = "off",
+        beta: float = 1.0,
+        before: Sequence[dict[str, str]] = (),
+    ) -> Made:
+        """One answer of the engine at its default samplers."""
+        answer = self.drift.complete(
+            [*before, {"role": "user", "content": question}],
+            weights=weights,
+            steer=steer,
+            beta=beta,
+            seed=seed,
+            max_tokens=MAX_TOKENS,
+            measure=steer == "logits",
+        )
+        told = (answer.kl_per_token, answer.entropy_llm_bits, answer.entropy_steered_bits)
+        names = ("KL per token", "entropy of the LLM", "entropy steered")
+        return answer.text, {name: value for name, value in zip(names, told, strict=True) if value is not None}
+
+    def best(self, question: str, seed: int, job: Job) -> Made:
+        """The one of ten plain answers that the reward model likes best."""
+        texts = [self.chat(question, seed + 1 + i)[0] for i in range(BEST_OF)]
+        return max(texts, key=lambda text: float(self.embedder.vectors(question, text)[job.pooling] @ job.head)), {}
+
+    def search(self, question: str, seed: int, job: Job) -> Made:
+        """ARGS."""
+        tokens = self.args.answer(question, job.head, np.random.default_rng(seed), MAX_TOKENS)
+        return self.drift.pair.llm.detokenize(tokens), {}
+
+
+def contest(job: Job) -> list[dict[str, Any]]:
+    """All answers for one person, each compared with a plain one."""
+    ways, rows = Ways(job.pair, job.pooling), []
+    try:
+        for i, question in enumerate(job.questions):
+            seed = job.seed + 1_000 * i
+            plain = ways.chat(question.text, seed + 500)[0]
+            made = {"plain": (plain, {}), **{name: way(question.text, seed) for name, way in ways.all(job)}}
+            bar = float(np.array(features_of(question, plain)) @ job.person.taste)
+            for name, (text, told) in made.items():
+                features = np.array(features_of(question, text))
+                lead = float(features @ job.person.taste) - bar
+                rows.append(
+                    {
+                        "way": name,
+                        "question": question.text,
+                        "text": text,
+                        "win": 0.5 if abs(lead) < TIE else float(lead > 0),
+                        "on topic": float(features[TOPIC]),
+                        "words": len(text.split()),
+                        **told,
+                    }
+                )
+    finally:
+        ways.close()
+    return rows
+
+
+# --- what came of it -------------------------------------------------------------------------------------------------
+
+
+def summed(answers: Sequence[Sequence[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+    """By way: the win rate with half of its 95 % interval over people, and means of all that was measured."""
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(row["way"] for row in answers[0]):
+        rows = [[row for row in person if row["way"] == name] for person in answers]
+        flat = [row for person in rows for row in person]
+        wins = np.array([np.mean([row["win"] for row in person]) for person in rows])
+        measured = {
+            key: float(np.mean([row[key] for row in flat if key in row]))
+            for key in ("on topic", "words", "KL per token", "entropy of the LLM", "entropy steered")
+            if any(key in row for row in flat)
+        }
+        half = float(1.96 * wins.std(ddof=1) / np.sqrt(len(wins)))
+        distinct = _distinct([row["text"] for row in flat])
+        found[name] = {"win rate": float(wins.mean()), "half": half, "distinct-2": distinct, **measured}
+    return found
+
+
+def _distinct(texts: Sequence[str]) -> float:
+    """Share of different ones among all pairs of neighbouring words."""
+    pairs = [pair for text in texts for words in [text.lower().split()] for pair in pairwise(words)]
+    return len(set(pairs)) / max(1, len(pairs))
+
+
+def table(found: Mapping[str, Mapping[str, float]]) -> str:
+    """For a terminal."""
+    keys = ("on topic", "distinct-2", "words", "KL per token", "entropy of the LLM", "entropy steered")
+    rows = [
+        [name, f"{row['win rate']:.2f} ± {row['half']:.2f}", *(f"{row[key]:.2f}" if key in row else "" for key in keys)]
+        for name, row in found.items()
+    ]
+    text: str = aligned(["", "win rate", *keys], rows)
+    return text
+
+
+def figure(found: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Win rate against on-topic rate, and win rate by way."""
+    drawn = Figure(figsize=(9.5, 3.8), layout="constrained")
+    bars, plane = drawn.subplots(1, 2, width_ratios=(3, 2))
+    shown = {name: row for name, row in found.items() if name != "plain"}
+    bars.barh(list(shown), [row["win rate"] for row in shown.values()], xerr=[row["half"] for row in shown.values()])
+    bars.invert_yaxis()
+    bars.axvline(0.5, color="gray", linestyle=":")
+    bars.set(xlabel="win rate against plain", xlim=(0, 1))
+    bars.tick_params(axis="y", labelsize=7)
+    for name, row in shown.items():
+        drift = name.startswith("Drift")
+        plane.plot(
+            row["on topic"], row["win rate"], "o" if drift else "s", color="C0" if drift else "gray", markersize=4
+        )
+        plane.annotate(name, (row["on topic"], row["win rate"]), fontsize=5, xytext=(3, 2), textcoords="offset points")
+    path = [found[f"Drift, beta {beta:g}"] for beta in BETAS]
+    plane.plot([row["on topic"] for row in path], [row["win rate"] for row in path], color="C0", linewidth=1)
+    plane.axvline(found["plain"]["on topic"], color="gray", linestyle=":")
+    plane.set(xlabel="on-topic rate (dotted: plain)", ylabel="win rate")
+    return drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = options("generation", __doc__)
+    parser.add_argument("--asked", type=int, default=4, help="questions to answer for each person")
+    parser.add_argument("--jobs", type=int, default=2, help="people answered at once")
+    given = parser.parse_args(arguments)
+    world = load(given)
+    with Embedder(given.slm) as embedder:
+        embeddings = embedder.pooled(world)
+    jobs = learn(world, embeddings, given.people, given.asked)
+    progress, answers = Progress(len(jobs)), []
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        for rows in pool.map(contest, jobs):
+            answers.append(rows)
+            progress.tick(1)
+    found = summed(answers)
+    print(table(found))
+    people = [
+        {"taste": job.person.weights, "learned": job.weights["Drift"], "answers": rows}
+        for job, rows in zip(jobs, answers, strict=True)
+    ]
+    keep("generation", given, world, {"k": K, "asked": given.asked, "ways": found}, figure(found))
+    (given.out / "answers.json").write_text(json.dumps(people, indent=0) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The world of people and what is counted in it, on answers whose features are made up. No model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from drift_edge.attributes import Attributes
+from drift_edge.models.nano.corpus.reader import marker
+from experiments import few_shot, generation, kept
+from experiments.modelling import Case, cases, interval, learned, right
+from experiments.world import ANSWERS, DRIFT, LENGTH, POOL, TEMPERATURE, TOPIC, Person, World, ask, features_of, judge
+
+SHAPE = (80, ANSWERS)
+
+
+def world(seed: int = 1, noise: float = 0.3) -> World:
+    """Answers that show 0 to 4 attributes, with rewards of +2 for those shown, a common mode and noise."""
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+    features = np.zeros((*SHAPE, LENGTH + 2))
+    features[..., :LENGTH] = rng.random((*SHAPE, LENGTH)) < 2 / LENGTH
+    features[..., TOPIC] = rng.random(SHAPE) < 0.9
+    rewards = rng.normal(size=(*SHAPE, 1)) + noise * rng.normal(size=(*SHAPE, len(POOL)))
+    rewards[..., DRIFT] += 2 * features[..., :LENGTH]
+    test, tokens = np.arange(SHAPE[0]) % 2 == 1, rng.integers(5, 60, SHAPE)
+    return World(seed, (Path("llm"), Path("slm")), "made up", ask(SHAPE[0], seed), [], test, features, rewards, tokens)
+
+
+def test_features_are_read_off_the_text() -> None:
+    question = ask(1, 1)[0]
+    short = features_of(question, " ".join(["Blah"] * 30))
+    assert short == [0.0] * (LENGTH + 2)  # no mark, 30 words, not a word of the topic
+    assert features_of(question, " ".join(["Blah"] * 40))[LENGTH] == 0.5
+    assert features_of(question, " ".join(["Blah"] * 900))[LENGTH] == 1.5
+    topical = features_of(question, f"{question.topic.noun} lol".capitalize())
+    assert topical[TOPIC] == 1
+    assert topical[:LENGTH] == [
+        marker(name, f"{question.topic.noun} lol".capitalize()) for name in Attributes.builtin()
+    ]
+
+
+def test_held_out_choices_follow_the_taste_and_training_has_other_questions() -> None:
+    made, rng = world(), np.random.default_rng(0)
+    person = Person.draw(rng)
+    assert 3 <= np.count_nonzero(person.taste[:LENGTH]) <= 5
+    train, test = (judge(made, person, rng, 10**6, test=test, noise=False) for test in (False, True))
+    assert (test.leads(made.features) @ person.taste > 0).all()
+    assert (test.leads(made.features)[:, TOPIC] == 0).all()  # both keep to the topic
+    assert not set(train.question) & set(test.question)
+
+
+def test_noise_is_bradley_terry() -> None:
+    made = world()
+    taste = np.zeros(LENGTH + 2)
+    taste[:20] = 0.4  # most leads are 0.4
+    pairs = judge(made, Person(taste), np.random.default_rng(0), 10**6, test=False, noise=True)
+    leads = pairs.leads(made.features) @ taste
+    once = np.isclose(np.abs(leads), 0.4)
+    assert once.sum() > 300
+    assert (leads[once] > 0).mean() == pytest.approx(1 / (1 + np.exp(-0.4 / TEMPERATURE)), abs=0.06)  # 0.731
+
+
+def test_what_is_learned_in_a_clear_world() -> None:
+    made = world(noise=0.1)
+    people = cases(made, 4, "report", noise=False, draws=2, k=100)
+    case = people[0][0]
+    accuracy = few_shot.by_weights(made.rewards[:, :, DRIFT], "whitened")(case)
+    assert accuracy[few_shot.KS.index(100)] > 0.85 > accuracy[0]
+    few = kept.by_few(made.rewards[:, :, DRIFT], "whitened")(case)
+    assert few[-1] > few[0]
+    p = learned(made.rewards[:, :, DRIFT], case.train, "whitened")
+    liked = np.flatnonzero(case.person.taste[:LENGTH])
+    assert (np.sign(p[liked]) == np.sign(case.person.taste[liked])).all()
+
+
+def test_length_alone() -> None:
+    made, rng = world(), np.random.default_rng(0)
+    pairs = judge(made, Person.draw(rng), rng, 50, test=False, noise=False)
+    made.tokens[:] = 10
+    made.tokens[pairs.question, pairs.chosen] = 20
+    longer = Case(Person.draw(rng), pairs.first(20), pairs)
+    share = float(((d := pairs.leads(made.tokens.astype(float))) > 0).mean() + 0.5 * (d == 0).mean())
+    assert few_shot.by_length(made)(longer)[-1] == pytest.approx(share)
+
+
+def test_intervals_by_hand() -> None:
+    values = np.array([[[0.6], [0.8]], [[0.9], [0.9]]])  # two people, two drawings
+    told = interval(values)
+    assert told["mean"] == pytest.approx([0.8])
+    assert told["half"] == pytest.approx([1.96 * 0.1])  # 0.7 and 0.9: sd 0.1414 over sqrt 2
+    assert told["over draws"] == pytest.approx([(0.1414213562 + 0) / 2])
+    assert right(np.array([1.0, -1.0, 0.0, 2.0])) == 0.625
+
+
+def test_win_rates_by_hand() -> None:
+    def row(win: float, text: str) -> dict[str, object]:
+        return {"way": "Drift", "win": win, "on topic": 1.0, "words": 3, "text": text}
+
+    found = generation.summed([[row(1.0, "a b c"), row(0.5, "a b c")], [row(0.5, "a b d"), row(0.0, "x y z")]])
+    assert found["Drift"]["win rate"] == 0.5
+    assert found["Drift"]["half"] == pytest.approx(1.96 * 0.5 / np.sqrt(2) / np.sqrt(2))  # 0.75 and 0.25
+    assert found["Drift"]["distinct-2"] == 5 / 8  # ab bc bd xy yz of eight
