@@ -8,7 +8,7 @@ import typer
 
 from drift_edge import __version__
 
-from . import attributes, bench, chat, doctor, learn, models, profile, serve
+from . import attributes, bench, chat, doctor, evaluate, learn, models, profile, serve
 from .errors import GuardedGroup
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("learn")(learn.learn)
 app.command("serve")(serve.serve)
+app.add_typer(evaluate.app, name="eval")
 app.add_typer(profile.app, name="profile")
 app.add_typer(models.app, name="models")
 app.add_typer(attributes.app, name="attributes")

@@ -194,7 +194,9 @@ def run(settings: Settings, wanted: Wanted) -> None:
     check_reduction(wanted.estimation.get("reduction", "sum"))
     check_estimator(wanted.estimation.get("estimator", "closed-form"))
     screen = Screen(settings.color, quiet=wanted.as_json)
-    read = _read(wanted, screen)
+    read = read_files(
+        wanted.files, screen, form=wanted.form, user=wanted.user, limit=wanted.limit, strict=wanted.strict
+    )
     pairs = list({pair.id: pair for file in read for pair in file.pairs}.values())
     if not pairs:
         raise PreferencesError(f"{', '.join(map(str, wanted.files))}: no pair to learn from")
@@ -216,21 +218,33 @@ def run(settings: Settings, wanted: Wanted) -> None:
     _show(profile, scores, counts, wanted, screen)
 
 
-def _read(wanted: Wanted, screen: Screen) -> list[PairFile]:
-    """The files' pairs; says of each what is in it, and which rows gave none."""
+def read_files(
+    files: Sequence[Path],
+    screen: Screen,
+    *,
+    form: str | None = None,
+    user: str | None = None,
+    limit: int | None = None,
+    strict: bool = False,
+) -> list[PairFile]:
+    """The files' pairs; says of each what is in it, and which rows gave none.
+
+    Raises:
+        PreferencesError: a file cannot be used.
+    """
     from drift_edge.preferences import read_pairs
 
     from .charts import counted
 
     read: list[PairFile] = []
-    left = wanted.limit
-    for path in wanted.files:
+    left = limit
+    for path in files:
         if left == 0:
             break
-        file = read_pairs(path, format=wanted.form, user=wanted.user, strict=wanted.strict, limit=left)
+        file = read_pairs(path, format=form, user=user, strict=strict, limit=left)
         read.append(file)
         left = None if left is None else left - len(file.pairs)
-        whose = f" of {wanted.user}" if wanted.user else ""
+        whose = f" of {user}" if user else ""
         screen.say(f"{path}: {counted(len(file.pairs), 'pair')}{whose} ({file.format})", "dim")
         for skipped in file.skipped[:_SHOWN]:
             screen.note(f"{path.name}: {skipped.where} skipped: {skipped.why}")

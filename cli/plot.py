@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ from drift_edge.errors import DriftError, UsageError
 from .which import AsJson, ProfileFlag, existing
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from drift_edge.profile import Profile
 
 _KINDS = (".png", ".svg", ".html")
@@ -38,19 +41,20 @@ def plot(
     found = existing(profile)
     if not found.n:
         raise UsageError(f"{found.path}: nothing has been learned yet, so there is nothing to draw")
-    file.write_bytes(picture(found, kind))
+    file.write_bytes(picture(lambda: _figure(found), kind, f"drift-edge: {found.path.stem}"))
     if as_json:
         Screen().json({"path": str(file), "pairs": found.n})
     else:
         typer.echo(f"{file}")
 
 
-def picture(profile: Profile, kind: str) -> bytes:
-    """The file's content.
+def picture(draw: Callable[[], Figure], kind: str, title: str) -> bytes:
+    """A figure as a file's content.
 
     Args:
-        profile: with one choice or more.
+        draw: makes the figure.
         kind: `.png`, `.svg` or `.html`.
+        title: of the page.
 
     Raises:
         DriftError: matplotlib is not installed.
@@ -60,9 +64,9 @@ def picture(profile: Profile, kind: str) -> bytes:
     except ImportError as error:
         raise DriftError("drawing needs matplotlib: python -m pip install 'drift-edge[plot]'") from error
     out = io.BytesIO()
-    # Text stays text, and the same profile gives the same bytes.
+    # Text stays text, and the same figures give the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "drift-edge", "font.size": 9}):
-        figure = _figure(profile)
+        figure = draw()
         if kind == ".png":
             figure.savefig(out, format="png", dpi=150)
             return out.getvalue()
@@ -70,10 +74,9 @@ def picture(profile: Profile, kind: str) -> bytes:
     svg = out.getvalue().decode()
     if kind == ".svg":
         return svg.encode()
-    title = html.escape(f"drift-edge: {profile.path.stem}")
     picture = svg[svg.index("<svg") :]
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         "<style>body{margin:1em;background:#fff}svg{max-width:100%;height:auto}</style></head>\n"
         f"<body>{picture}</body></html>\n"
     ).encode()
