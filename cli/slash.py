@@ -40,7 +40,7 @@ def run(dialogue: Dialogue, line: str) -> None:
     """Run the command that `line` names.
 
     Raises:
-        UsageError: unknown; names the closest.
+        UsageError: unknown (names the closest), or followed by what it does not take.
         DriftError: the command cannot be done.
         EOFError: the person wants to leave.
     """
@@ -48,6 +48,8 @@ def run(dialogue: Dialogue, line: str) -> None:
     command = COMMANDS.get(name.lower())
     if command is None:
         raise UsageError(f"unknown command {name}; {closest(name.lower(), COMMANDS)} (a message may begin with //)")
+    if rest and not command.usage:  # a text that was pasted, as like as not: it is not to vanish
+        raise UsageError(f"{name} stands alone, but {rest[0].strip()[:40]!r} follows (a message may begin with //)")
     command.run(dialogue, rest[0].strip() if rest else "")
 
 

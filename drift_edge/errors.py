@@ -15,7 +15,7 @@ DriftError                       exit code 1   the root
 │   ├── ProfileMismatchError               3   made with another sLM or other prompts
 │   └── ProfileBusyError                   1   another process keeps it locked
 ├── HubError                               1   the hub of models cannot be reached, or refuses
-├── ContextOverflowError                   1   the prompt does not fit the context
+├── ContextOverflowError                   2   the prompt does not fit the context
 ├── RefusedError                           1   the guard let no answer pass
 ├── DecodeError                            1   llama.cpp failed while decoding
 ├── KernelUnavailableError                 1   the C kernel was asked for and cannot be loaded
@@ -100,6 +100,8 @@ class HubError(DriftError):
 
 class ContextOverflowError(DriftError):
     """The conversation does not fit the context, and dropping turns was not asked for or not enough."""
+
+    exit_code = 2
 
 
 class RefusedError(DriftError):

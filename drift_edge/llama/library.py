@@ -35,7 +35,8 @@ def start() -> Any:
         if line.strip("."):
             logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
 
-    logger.addHandler(logging.NullHandler())  # where an app has set up no logging, Python would print warnings itself
+    # Where an app has set up no logging, Python would print the warnings of any room itself.
+    logging.getLogger("drift_edge").addHandler(logging.NullHandler())
     lib.llama_log_set(log, ctypes.c_void_p(0))
     lib.llama_backend_init()
     return log

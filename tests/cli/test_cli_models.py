@@ -220,10 +220,10 @@ def test_chat_continues_on_the_same_models(cli: Cli, bpe_files: Files) -> None:
     assert data["timings"]["generated_tokens"] <= 4
 
 
-def test_prompt_longer_than_the_context_exits_1(cli: Cli, bpe_files: Files) -> None:
+def test_prompt_longer_than_the_context_exits_2(cli: Cli, bpe_files: Files) -> None:
     models = ["--llm", str(bpe_files[0]), "--slm", str(bpe_files[1])]
     result = cli("chat", *models, "--ctx-size", "64", stdin=b"tea " * 200)
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert "the context holds 64" in result.err or "but the context" in result.err
 
 

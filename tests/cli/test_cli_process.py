@@ -66,6 +66,16 @@ def test_reader_that_leaves_early_ends_it_quietly(args: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@POSIX
+def test_folders_that_cannot_be_used_cost_one_note(process: Process) -> None:
+    done = process("chat", "-p", "How do I make tea?", real=True, env={**os.environ, "DRIFT_EDGE_HOME": "/dev/null"})
+    assert done.returncode == 0
+    assert b"tea" in done.stdout
+    assert done.stderr.decode().splitlines() == [
+        "note: the conversation is not saved: /dev/null/data/sessions: Not a directory"
+    ]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_full_disk_is_one_line_and_exit_1(process: Process) -> None:
     with Path("/dev/full").open("wb") as full:

@@ -49,6 +49,8 @@ def test_leaving(talk: Talk, word: str) -> None:
     [
         ("/wieghts a=1", "Error: unknown command /wieghts; did you mean /weights? (a message may begin with //)\n"),
         ("/etc/passwd is what?", "unknown command /etc/passwd"),
+        ("/help\nHow do I make tea?", "Error: /help stands alone, but 'How do I make tea?' follows"),
+        ("/exit now", "Error: /exit stands alone, but 'now' follows (a message may begin with //)"),
         ("/set beta 0", "Error: beta: expected a number over 0"),
         ("/set top-p none", "Error: top-p: expected a number, got 'none'"),
         ("/set bata 1", "Error: unknown setting 'bata'; did you mean beta?"),
