@@ -155,7 +155,7 @@ def lines(found: Evaluation) -> list[str]:
         f"  {'length alone':<32} {told(found.length)}  the preferred answer is the longer one in {found.longer:.0%}",
         f"  {'majority':<32} {0.5:6.1%}  a choice has no side that most could fall on",
         "",
-        f"{'best':<14}{'sum':>9}{'mean':>9}{'sqrt':>9}",
+        f"{'leave-one-out':<14}{'sum':>9}{'mean':>9}{'sqrt':>9}",
     ]
     for estimator in dict.fromkeys(by for by, _ in found.table):
         shares = [found.table[estimator, how].right for how in ("sum", "mean", "sqrt")]
@@ -194,6 +194,7 @@ def _figure(found: Evaluation) -> Figure:
     curve.axhline(found.length.right, color="#d55e00", ls="--", lw=1, label="length alone")
     curve.axhline(0.5, color="#333333", ls=":", lw=1, label="chance")
     curve.set(xlabel="choices learned from, k", ylabel="other choices predicted right", title="Learning curve")
+    curve.set_ylim(top=1.02)
     if found.curve:
         curve.set_xscale("log")
         curve.set_xticks([point.k for point in found.curve], [str(point.k) for point in found.curve])
