@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from drift_edge import Drift
 from drift_edge.approximation import choose_active
 from drift_edge.attributes import Attributes
+from drift_edge.conversation import FUSING
 from drift_edge.models.nano.corpus import EvalQuestion
 from drift_edge.models.nano.report import Progress, aligned
 from drift_edge.profile import DEFAULT_BLOCKED
@@ -34,6 +35,7 @@ from experiments.world import DRIFT, MAX_TOKENS, TIE, TOPIC, Pairs, Person, Worl
 
 K = 100
 BETAS = (4.0, 2.0, 1.0, 0.5, 0.25)
+STRENGTHS = (0.25, 0.5, 1.0)
 BEST_OF = 10
 EXAMPLES = 3
 Made = tuple[str, Mapping[str, float]]  # a text, and what was measured while it was made
@@ -139,6 +141,12 @@ class Ways:
         yield "plain again", lambda x, seed: self.chat(x, seed)
         for beta in BETAS:
             yield f"Drift, beta {beta:g}", lambda x, seed, b=beta: self.chat(x, seed, w["Drift"], "logits", b)
+        for strength in STRENGTHS:
+            yield (
+                f"Drift, strength {strength:g}",
+                lambda x, seed, s=strength: self.chat(x, seed, w["Drift"], "logits", strength=s),
+            )
+        yield "Drift, strength 0.5, and prompt", lambda x, seed: self.chat(x, seed, w["Drift"], "both", strength=0.5)
         yield "the paper's Drift, beta 0.5", lambda x, seed: self.chat(x, seed, w["paper"], "logits", 0.5)
         yield "random weights, beta 1", lambda x, seed: self.chat(x, seed, w["random"], "logits", 1.0)
         for beta in (2.0, 1.0):
@@ -155,7 +163,8 @@ class Ways:
         seed: int,
         weights: Mapping[str, float] | None = None,
         steer: Any = "off",
-        beta: float = 1.0,
+        beta: float | None = None,
+        strength: float | None = None,
         before: Sequence[dict[str, str]] = (),
     ) -> Made:
         """One answer of the engine at its default samplers."""
@@ -164,9 +173,10 @@ class Ways:
             weights=weights,
             steer=steer,
             beta=beta,
+            strength=strength,
             seed=seed,
             max_tokens=MAX_TOKENS,
-            measure=steer == "logits",
+            measure=steer in FUSING,
         )
         told = (answer.kl_per_token, answer.entropy_llm_bits, answer.entropy_steered_bits)
         names = ("KL per token", "entropy of the LLM", "entropy steered")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,29 @@ def test_win_rates_by_hand() -> None:
     assert found["Drift"]["win rate"] == 0.5
     assert found["Drift"]["half"] == pytest.approx(1.96 * 0.5 / np.sqrt(2) / np.sqrt(2))  # 0.75 and 0.25
     assert found["Drift"]["distinct-2"] == 5 / 8  # ab bc bd xy yz of eight
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all experiments, as they are meant to share it."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["few_shot", "kept", "estimators", "generation"])
+def test_a_small_run_on_the_built_in_pair(
+    name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFT_EDGE_HOME", str(home))
+    more = ["--asked", "1", "--jobs", "1"] if name == "generation" else []
+    main = import_module(f"experiments.{name}").main
+    main(["--questions", "8", "--people", "2", "--out", str(tmp_path), *more])
+    facts = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert facts["questions"] == 8
+    assert "llm" in facts["models"]
+    assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+    if name == "generation":
+        assert facts["ways"]["plain"]["win rate"] == 0.5  # against itself
+        assert 0 < facts["ways"]["Drift, strength 0.5"]["KL per token"] <= 1
+        assert facts["ways"]["ARGS, top 10"]["words"] > 2
