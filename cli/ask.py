@@ -86,7 +86,7 @@ class Course:
     """
 
     def __init__(self, dialogue: Dialogue, questions: list[str], n: int, *, as_json: bool) -> None:
-        from drift_edge.active_learning import Duels
+        from drift_edge.active_learning import Duels, on_top
 
         self._dialogue, self._n, self._as_json = dialogue, n, as_json
         self._learner: Learner = needed(dialogue.learner)
@@ -125,7 +125,7 @@ class Course:
             shown = self._duels.draw(blocked=self._learner.profile.settings.blocked, unseen=unseen)
             own = dialogue.steering
             # With one attribute alone, the person's own answer stands against it.
-            sides = [own, *(own._replace(weights={name: 1.0}, active=1) for name in shown)]
+            sides = [own, *(own._replace(weights=on_top(own.weights, name), active=own.active + 1) for name in shown)]
             two = show_two(dialogue, *sides[-2:])
             if two is None:
                 continue

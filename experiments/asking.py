@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drift_edge.active_learning import Duels, probes
+from drift_edge.active_learning import Duels, on_top, probes
 from drift_edge.approximation import choose_active, estimate
 from drift_edge.attributes import Attributes
 from drift_edge.models import builtin_pair
@@ -60,7 +60,8 @@ class Asked:
     def duel(self) -> list[Weights]:
         """Two attributes against each other, as `learn --ask` shows them when it is to ask as many questions."""
         self.shown = self.duels.draw(unseen=self.n < UNSEEN * max(AFTER))
-        return [{name: 1.0} for name in self.shown]
+        own = self.own()
+        return [on_top(own, name) for name in self.shown]
 
     def judged(self, first: float, second: float) -> None:
         """How the persona likes the two answers shown."""
