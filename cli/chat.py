@@ -160,7 +160,7 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
     """
     from drift_edge.storage import folders
 
-    from .config import SAVED, check_pair, read_config, read_environment, read_saved, resolve
+    from .config import DEFAULT_PROFILE, SAVED, check_pair, read_config, read_environment, read_saved, resolve
     from .dialogue import Dialogue
     from .render import Screen, is_terminal, show_log
     from .session import Autosave, latest, read_session
@@ -185,6 +185,8 @@ def run(pair: str | None, prompt: str | None, flags: Raw, *, resume: bool, as_js
     profile, pool = open_profile(settings, weights, wanted=wanted)
     show_log(verbose)
     screen = Screen(settings.color, quiet=as_json)
+    if one_shot and profile and not profile.exists and settings.profile != DEFAULT_PROFILE:
+        screen.note(f"profile {settings.profile}: nothing is learned yet, so nothing is steered ({profile.path})")
     saver = Autosave(places.sessions if settings.save else None, screen.note)
     with (
         loaded(settings, pool, screen) as engine,

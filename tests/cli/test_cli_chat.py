@@ -248,7 +248,7 @@ BAD = [
     (["--active", "0"], "--active: expected a whole number, 1 or more, got 0"),
     (["--seed", "-1"], "--seed: expected a whole number, 0 or more, got -1"),
     (["--threads", "0"], "--threads: expected a whole number, 1 or more, got 0"),
-    (["--steer", "both"], "both"),
+    (["--steer", "sideways"], "sideways"),
     (["--stop", ""], "--stop: expected text that is not empty"),
     (["--llm", "a.gguf"], "--llm needs --slm too"),
     (["--slm", "a.gguf"], "--slm needs --llm too"),
@@ -291,7 +291,7 @@ def test_unusable_weights_file_exits_3(cli: Cli, tmp_path: Path) -> None:
 
 def test_engine_error_is_one_line(cli: Cli, engine: FakeEngine) -> None:
     engine.error = ContextOverflowError("the prompt has\n9 tokens")
-    assert cli("chat", "-p", "Hi") == Result(1, "", "Error: the prompt has 9 tokens\n")
+    assert cli("chat", "-p", "Hi") == Result(2, "", "Error: the prompt has 9 tokens\n")
     assert engine.closed
 
 
@@ -353,3 +353,11 @@ def test_forms_of_a_guard_are_the_librarys() -> None:
     from drift_edge.guard import FORMS
 
     assert [form.value for form in GuardForm] == list(FORMS)
+
+
+def test_a_profile_that_was_named_and_is_not_there_is_told_of(cli: Cli) -> None:
+    named = cli("chat", "-p", "Hi", "--profile", "nobody")
+    assert (named.code, named.err.count("\n")) == (0, 1)
+    assert named.err.startswith("note: profile nobody: nothing is learned yet, so nothing is steered (")
+    assert cli("chat", "-p", "Hi").err == ""
+    assert cli("chat", "-p", "Hi", "--profile", "nobody", "--weights", "concise=1").err == ""
