@@ -86,7 +86,7 @@ class Course:
     """
 
     def __init__(self, dialogue: Dialogue, questions: list[str], n: int, *, as_json: bool) -> None:
-        from drift_edge.active_learning import Duels, on_top
+        from drift_edge.active_learning import Duels
 
         self._dialogue, self._n, self._as_json = dialogue, n, as_json
         self._learner: Learner = needed(dialogue.learner)
@@ -111,6 +111,8 @@ class Course:
             KeyboardInterrupt: Ctrl-C.
             DriftError: the engine or the profile fails.
         """
+        from drift_edge.active_learning import on_top
+
         dialogue, screen = self._dialogue, self._dialogue.screen
         if self._done:
             screen.say(f"{self._done} answered before", "dim")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drift_edge.active_learning import COUNTS, LEAD, Duels, Probe, probes
+from drift_edge.active_learning import COUNTS, LEAD, Duels, Probe, on_top, probes
 from drift_edge.approximation import estimate_from_rewards
 from drift_edge.errors import UsageError
 from drift_edge.rewards import FloatArray
@@ -227,3 +227,8 @@ def test_duels_go_to_what_a_person_likes_and_teach_it() -> None:
 def test_duels_that_cannot_be(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         wrong()
+
+
+def test_an_answer_of_a_duel_stands_on_half_of_what_is_learned() -> None:
+    assert on_top({}, "formal") == {"formal": 1.0}
+    assert on_top({"formal": 0.6, "vivid": -0.8}, "vivid") == pytest.approx({"formal": 0.3, "vivid": 0.6})

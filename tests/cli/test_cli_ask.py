@@ -23,8 +23,13 @@ POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
 def named_reply(question: str, call: Mapping[str, Any]) -> str:
-    """Names the attributes that steer: this is what the fake scorer rewards."""
-    return f"{question} " + (" ".join(call["weights"]) or "plain")
+    """Names the attribute that steers most: this is what the fake scorer rewards."""
+    return f"{question} {leading(call)}"
+
+
+def leading(call: Mapping[str, Any]) -> str:
+    """The attribute with the largest weight."""
+    return max(call["weights"], key=call["weights"].__getitem__, default="plain")
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +75,10 @@ def test_a_program_reads_questions_and_writes_choices(cli: Cli, engine: FakeEngi
     sources = [c.pair.source for c in profile.choices()]
     assert sources == [f"learn --ask: {b} over {a}", f"learn --ask: {c} like {d}", f"learn --ask: {e} over {f}"]
     assert (profile.n, profile.ties, profile.pending) == (2, 1, 0)
+    # The first choice, 1 / sqrt(2) each way, stands under both answers of the next questions, by half.
+    assert engine.calls[0]["weights"] == {a: 1.0}
+    assert engine.calls[2]["weights"] == pytest.approx({b: 0.5**1.5, a: -(0.5**1.5), c: 1.0})
+    assert engine.calls[3]["weights"] == pytest.approx({b: 0.5**1.5, a: -(0.5**1.5), d: 1.0})
     assert engine.closed
     assert [scorer.closed for scorer in engine.scorers] == [True]
     assert all(len(call["messages"]) == 1 for call in engine.calls)
@@ -225,12 +234,12 @@ def test_what_a_person_likes_is_found_and_shown_again(
     """The rule: an answer that names 'concise' is better, all others are equally good."""
 
     def choice(*_: object) -> str:
-        a, b = ("concise" in call["weights"] for call in engine.calls[-2:])
+        a, b = (leading(call) == "concise" for call in engine.calls[-2:])
         return "=" if a == b else "a" if a else "b"
 
     monkeypatch.setattr(ask, "read_choice", choice)
     cli("learn", "--ask", "40", "--json", "--seed", seed)
-    shown = ["concise" in call["weights"] for call in engine.calls]
+    shown = [leading(call) == "concise" for call in engine.calls]
     weights = Profile.open().weights()
     print(f"seed {seed}: shown in {shown[-40:].count(True)} of the last 20 questions;", weights)
     assert len(shown) == 80
