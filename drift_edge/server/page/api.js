@@ -22,13 +22,14 @@ function askForKey() {
       "close",
       () => {
         asking = null;
-        const given = text.value.trim();
+        const given = dialog.returnValue === "use" ? text.value.trim() : "";
         text.value = "";
         if (given) sessionStorage.setItem("key", given);
         done(given !== "");
       },
       { once: true },
     );
+    dialog.returnValue = ""; // that of the last time
     dialog.showModal();
   });
   return asking;

@@ -20,6 +20,7 @@ let following = true;
 /** Show what went wrong, where the conversation is. */
 function fail(error, again = null) {
   const line = make("p", { class: "error", role: "alert", textContent: error.message });
+  for (const old of turns.querySelectorAll(".error")) if (old.textContent === line.textContent) old.remove();
   if (again) line.append(" ", button("Again", () => { line.remove(); again(); }, { class: "again" }));
   (turns.lastElementChild ?? turns).append(line);
   follow();
@@ -191,7 +192,6 @@ class Turn {
     this.pair = null;
     this.keep(answer.text);
     answer.label.textContent = "Answer";
-    answer.tell("");
     const actions = [
       button("Try again", () => running || this.again(answer), { class: "again" }),
       button("Edit", () => this.edit(answer)),
