@@ -52,9 +52,8 @@ def visit(browser: Browser) -> Iterator[Opener]:
     """Opens the page; at the end, nothing was asked of elsewhere, and no script had failed."""
     contexts, wrong = [], []
 
-    def open_page(server: Running, *, size: tuple[int, int] = (1180, 760), scheme: str = "light") -> Page:
-        width, height = size
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+    def open_page(server: Running, *, size: tuple[int, int] = (1000, 620)) -> Page:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
@@ -228,16 +227,34 @@ def test_the_profile_is_set_by_hand(words: tuple[WordEngine, Running], visit: Op
     expect(page.get_by_role("button", name="Block formal")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Block sycophant").click()
     expect(page.get_by_role("button", name="Block sycophant")).to_have_attribute("aria-pressed", "false")
-    page.get_by_label("Strength").focus()
-    page.keyboard.press("End")
-    expect(page.locator("#strength-told")).to_have_text("beta 0.25")
-    until(lambda: Profile.open().settings.beta == 0.25)
     settings = Profile.open().settings
     assert (settings.pinned, settings.blocked) == (("humor",), ("conspiracy", "formal"))
 
     page.get_by_label("Whose profile steers").select_option("nobody's")
     expect(page.get_by_label("Two to choose")).to_be_disabled()
     expect(page.locator("#bars")).to_be_hidden()
+
+
+def test_how_strongly_to_steer(words: tuple[WordEngine, Running], visit: Opener) -> None:
+    engine, server = words
+    server.ask("PATCH", "/v1/drift/profile", {"weights": {"formal": 1.0}, "settings": {"beta": 0.4}})
+    page = visit(server)
+    strength, told = page.get_by_label("Strength", exact=True), page.locator("#strength-told")
+    expect(told).to_have_text("beta 0.4")
+    ask(page, "one")
+    expect(answer(page)).to_contain_text("one")
+    strength.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    expect(told).to_have_text("0.95")
+    page.reload()
+    expect(told).to_have_text("0.95")
+    ask(page, "two")
+    expect(answer(page)).to_contain_text("two")
+    page.get_by_role("button", name="Back to the profile's own strength").click()
+    ask(page, "three")
+    expect(answer(page)).to_contain_text("three")
+    assert [(call["beta"], call["strength"]) for call in engine.calls] == [(0.4, None), (None, 0.95), (0.4, None)]
 
 
 def test_by_keyboard_alone(words: tuple[WordEngine, Running], visit: Opener) -> None:
@@ -300,24 +317,27 @@ def test_what_fails_is_told_and_can_be_asked_again(words: tuple[WordEngine, Runn
     assert len(engine.calls[-1]["messages"]) == 1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_light_dark_and_narrow(words: tuple[WordEngine, Running], visit: Opener, scheme: str) -> None:
+def test_light_dark_and_narrow(words: tuple[WordEngine, Running], visit: Opener) -> None:
     _, server = words
-    page = visit(server, size=(390, 700), scheme=scheme)
+    page = visit(server, size=(390, 700))
 
     def is_dark() -> bool:
         colours = page.evaluate("getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")
         return sum(map(int, colours)) < 3 * 128
 
-    assert is_dark() == (scheme == "dark")
-    page.locator("#theme").click()
+    assert not is_dark()
+    page.emulate_media(color_scheme="dark")
+    assert is_dark()
+    page.get_by_role("button", name="Light").click()
     page.reload()
-    assert is_dark() == (scheme == "light")
+    assert not is_dark()
+    expect(page.get_by_role("button", name="Dark")).to_be_visible()
+
     ask(page, "word " * 30 + "x" * 200, "Two to choose")
     expect(page.get_by_role("button", name="Choose First answer")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate("document.querySelector('#log').scrollWidth <= document.querySelector('#log').clientWidth")
     expect(page.locator("#profile")).to_be_hidden()
     page.get_by_role("button", name="Profile").click()
-    expect(page.get_by_label("Strength")).to_be_visible()
+    expect(page.get_by_label("Strength", exact=True)).to_be_visible()
     expect(page.get_by_label("Your question")).to_be_hidden()

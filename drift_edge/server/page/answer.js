@@ -61,7 +61,7 @@ export class Answer {
   /** Whether the server can say why its words came. */
   get explains() {
     const steering = this.drift?.steering;
-    return this.name !== null && steering?.mode === "logits" && Object.keys(steering.weights).length > 0;
+    return this.name !== null && ["logits", "both"].includes(steering?.mode) && Object.keys(steering.weights).length > 0;
   }
 
   /** A button that tints the words by what pushed them, and takes the tint off again. */

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { announce, button, find, make, signed } from "./dom.js";
 
+const STRENGTH = "strength";
 const NOBODY = "\n"; // no profile can be called so
 const MOVES = 3; // of a lesson that are told
 
@@ -16,16 +17,17 @@ export class ProfilePanel {
     this.rows = new Map();
     this.select = find("#profile-name");
     this.strength = find("#strength");
-    // The range is 1/beta, so that right is stronger.
-    Object.assign(this.strength, { min: 0.2, max: 4, step: 0.1 });
+    this.beta = null; // the profile's, which steers until a strength is set here
+    this.set = kept();
     this.select.addEventListener("change", () => {
       const name = this.select.value;
       this.chosen = name === NOBODY ? null : name === this.current ? undefined : name;
       this.load();
     });
-    this.strength.addEventListener("input", () => this.tellStrength(1 / this.strength.value));
-    this.strength.addEventListener("change", () => {
-      this.change({ settings: { beta: Number((1 / this.strength.value).toFixed(3)) } });
+    this.strength.addEventListener("input", () => this.setStrength(Number(this.strength.value)));
+    find("#strength-reset").addEventListener("click", () => {
+      this.setStrength(null);
+      this.strength.focus();
     });
     find("#choices").addEventListener("toggle", () => this.listChoices());
   }
@@ -37,7 +39,8 @@ export class ProfilePanel {
 
   /** What requests say in their field `drift`. */
   get field() {
-    return this.chosen === undefined ? {} : { profile: this.chosen };
+    const field = this.chosen === undefined ? {} : { profile: this.chosen };
+    return this.set === null || !this.steers ? field : { ...field, strength: this.set };
   }
 
   path(route) {
@@ -80,8 +83,8 @@ export class ProfilePanel {
     find("#counts").textContent = n || pending
       ? `Learned from ${n} ${n === 1 ? "choice" : "choices"}${waiting}.`
       : "Nothing learned yet: ask for two answers and choose one.";
-    this.strength.value = 1 / settings.beta;
-    this.tellStrength(settings.beta);
+    this.beta = settings.beta;
+    this.tellStrength();
 
     const focused = document.activeElement;
     const names = Object.keys(weights).sort((a, b) => Math.abs(weights[b].weight) - Math.abs(weights[a].weight));
@@ -98,9 +101,23 @@ export class ProfilePanel {
     this.listChoices();
   }
 
-  tellStrength(beta) {
-    const told = `beta ${beta.toFixed(2)}`;
+  /** Steer by a strength from 0 to 1, or by the profile's beta again. */
+  setStrength(strength) {
+    this.set = strength;
+    try {
+      if (strength === null) localStorage.removeItem(STRENGTH);
+      else localStorage.setItem(STRENGTH, String(strength));
+    } catch {
+      // A browser that keeps nothing still steers.
+    }
+    this.tellStrength();
+  }
+
+  tellStrength() {
+    const told = this.set === null ? `beta ${this.beta}` : this.set.toFixed(2);
+    this.strength.value = this.set ?? 0.5; // about what the paper's beta achieves
     find("#strength-told").textContent = told;
+    find("#strength-reset").disabled = this.set === null;
     this.strength.setAttribute("aria-valuetext", told);
   }
 
@@ -183,6 +200,16 @@ export class ProfilePanel {
     } catch (error) {
       this.failed(error);
     }
+  }
+}
+
+/** The strength that was set before, or null. */
+function kept() {
+  try {
+    const strength = Number.parseFloat(localStorage.getItem(STRENGTH));
+    return strength >= 0 && strength <= 1 ? strength : null;
+  } catch {
+    return null;
   }
 }
 
