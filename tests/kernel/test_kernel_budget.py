@@ -43,7 +43,7 @@ def test_by_hand(any_kernel: ModuleType) -> None:
 @pytest.mark.parametrize("k", [1, 7])
 def test_the_budget_is_met(any_kernel: ModuleType, rng: np.random.Generator, n: int, k: int) -> None:
     llm, slm, p = rows(rng, n, k)
-    p *= 4
+    p *= 4 if k == 1 else 1  # large enough that a budget is passed, and no larger than float32 sums can bear
     term = brute.fused(llm, slm, p) - llm
     whole, met = kl(llm + term, llm), 0
     for budget in (1e-3, 0.1, 0.5, 2.0):
