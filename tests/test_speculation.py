@@ -23,6 +23,7 @@ from drift_edge.costs import KINDS, MOST_DRAFTED, Costs, DraftKind, Plan
 from drift_edge.decoding import Decoder, Generation, InStep
 from drift_edge.draws import Draws
 from drift_edge.errors import UsageError
+from drift_edge.fusion import Fusion
 from drift_edge.speculation import Speculation
 from drift_edge.steering import Steering
 from tests import tiny
@@ -498,8 +499,13 @@ def fake_answer(
     llm.prefill({0: [0, 1]})
     slm.prefill([0, 1], {str(i): [0, 1] for i in range(len(p))}, None)
     draws, decoder, out = Draws(decoder_of_6.sampler, settings, seed, [0, 1], n), decoder_of_6, Generation()
-    steps = InStep(llm, slm if len(p) else None, 6) if plan is None else Speculation(llm, slm, p, 6, draws, plan, n)
-    for _ in decoder.generate(steps, p, draws, max_tokens=n, stop=(), cancel=CancelToken(), measure=False, into=out):
+    fusion = Fusion(p)
+    steps = (
+        InStep(llm, slm if len(p) else None, 6) if plan is None else Speculation(llm, slm, fusion, 6, draws, plan, n)
+    )
+    for _ in decoder.generate(
+        steps, fusion, draws, max_tokens=n, stop=(), cancel=CancelToken(), measure=False, into=out
+    ):
         pass
     return tuple(out.tokens), steps if isinstance(steps, Speculation) else None
 
