@@ -67,6 +67,9 @@ def chat(
     top_k: Annotated[int | None, typer.Option(help="Keep the k likeliest tokens; 0 is off.  [default: 40]")] = None,
     top_p: Annotated[float | None, typer.Option(help="Keep this much probability; 1 is off.  [default: 0.95]")] = None,
     min_p: Annotated[float | None, typer.Option(help="Least share of the best token's.  [default: 0.05]")] = None,
+    plausibility: Annotated[
+        float | None, typer.Option(help="Least share of the LLM's own best, unsteered; 0 is off.  [default: 0.001]")
+    ] = None,
     repeat_penalty: Annotated[float | None, typer.Option(help="1 is off.  [default: 1]")] = None,
     speculate: Annotated[
         str | None,
@@ -119,6 +122,7 @@ def chat(
         "top-k": top_k,
         "top-p": top_p,
         "min-p": min_p,
+        "plausibility": plausibility,
         "repeat-penalty": repeat_penalty,
         "speculate": speculate,
         "draft": draft and draft.value,

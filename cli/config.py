@@ -68,6 +68,7 @@ class Settings:
     top_k: int = 40
     top_p: float = 0.95
     min_p: float = 0.05
+    plausibility: float = 0.001
     repeat_penalty: float = 1.0
     speculate: Speculate = "auto"
     draft: Draft = "auto"
@@ -86,6 +87,7 @@ class Settings:
             top_k=self.top_k,
             top_p=self.top_p,
             min_p=self.min_p,
+            plausibility=self.plausibility,
             repeat_penalty=self.repeat_penalty,
         )
 
@@ -137,7 +139,7 @@ _WHOLE = {  # name: the least value
     "seed": 0,
     "max-tokens": 1,
 }
-_NUMBERS = ("beta", "strength", "temperature", "top-p", "min-p", "repeat-penalty")
+_NUMBERS = ("beta", "strength", "temperature", "top-p", "min-p", "plausibility", "repeat-penalty")
 _EXCLUSIVE = {"beta": "strength", "strength": "beta"}  # each takes the other's place
 _FILES = ("llm", "slm", "attributes", "guard")
 _MODELS = ("llm", "slm", "guard")

@@ -27,7 +27,8 @@ class SamplerSettings:
         presence_penalty: subtracted once from a recent token's logit; 0 is off.
         frequency_penalty: subtracted for each time it occurred; 0 is off.
         repeat_last_n: how many recent tokens (prompt included) the penalties look at.
-        plausibility: drop tokens whose LLM probability is under this share of the LLM's best, in [0, 1]; 0 is off.
+        plausibility: drop tokens whose LLM probability is under this share of the LLM's best, in [0, 1]; 0 is off, and
+            the paper's form. What neither model expects, strong steering else brings up: a ratio of two tiny numbers.
 
     Raises:
         UsageError: a value is not a number or out of range; names the setting.
@@ -41,7 +42,7 @@ class SamplerSettings:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repeat_last_n: int = 64
-    plausibility: float = 0.0
+    plausibility: float = 0.001
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0, 100, "0 to 100")

@@ -24,8 +24,8 @@ from tests import tiny
 from tests.conftest import ASK
 
 POOL = Attributes.builtin()
-GREEDY = SamplerSettings(temperature=0)
-PLAIN = SamplerSettings(temperature=1, top_k=0, top_p=1, min_p=0)
+GREEDY = SamplerSettings(temperature=0, plausibility=0)
+PLAIN = SamplerSettings(temperature=1, top_k=0, top_p=1, min_p=0, plausibility=0)
 SEVEN = dict(zip(list(POOL)[:7], [0.8, -0.5, 0.3, 0.7, -0.2, 0.4, -0.6], strict=True))
 EXACT = {"cache_type": "f32", "flash_attn": "off"}
 
@@ -115,7 +115,8 @@ def test_steer_off_is_the_llm_alone_on_the_builtin_pair(builtin_files: tuple[Pat
         with Drift.load(*builtin_files) as drift:
             prompt = drift.pair.llm_format.encode(ask, POOL.base, {})
             ours = drift.complete(ask, steer="off", sampler=GREEDY, max_tokens=60)
-        assert ours.tokens == greedy(builtin_files[0], prompt, 60)
+        # The class leaves flash attention off, which moves the last bits: enough, now and then, to turn a near tie.
+        assert ours.tokens == greedy(builtin_files[0], prompt, 60, flash_attn=True)
 
 
 def greedy(path: Path, prompt: Sequence[int], n: int, **settings: Any) -> tuple[int, ...]:
@@ -376,7 +377,7 @@ def _notices(drift: Drift, messages: Messages = ASK, **arguments: Any) -> list[N
 
 def test_dozens_of_attributes(drift: Drift) -> None:
     everything = dict.fromkeys(POOL, 0.1)
-    answer = drift.complete(ASK, weights=everything, active=41, seed=1, max_tokens=5)
+    answer = drift.complete(ASK, weights=everything, active=41, blocked=(), seed=1, max_tokens=5)
     assert len(answer.weights) == 41
     assert answer.timings.slm_decodes == answer.timings.llm_decodes
 

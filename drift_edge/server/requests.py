@@ -96,6 +96,7 @@ class Question(BaseModel):
     top_p: float | None = None
     top_k: int | None = None
     min_p: float | None = None
+    plausibility: float | None = None
     repeat_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None

@@ -31,7 +31,10 @@ U = TypeVar("U")
 _REMEMBERED = 64  # answers that can be explained
 _PROFILES = 64  # whose probes are counted
 _REDRAWS = 3  # how often an answer is drawn again that came out as the one before
-_SAMPLERS = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
+_SAMPLERS = (
+    *("temperature", "top_k", "top_p", "min_p", "plausibility"),
+    *("repeat_penalty", "presence_penalty", "frequency_penalty"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
