@@ -137,8 +137,8 @@ def document(drift: Drift, seed: int) -> str:
     """All transcripts as one Markdown document."""
     head = (
         "# A hundred transcripts of the built-in pair\n\n"
-        f"Written by `python -m drift_edge.models.nano.transcripts --seed {seed}`: temperature 0.8, top-k 40, top-p "
-        f'0.95, min-p 0.05, plausibility 0.001, beta {BETA:g}. Nothing was picked: these are the first hundred of that seed. "Unseen" is '
+        f"Written by `python -m drift_edge.models.nano.transcripts --seed {seed}`: default samplers, beta {BETA:g}. "
+        'Nothing was picked: these are the first hundred of that seed. "Unseen" is '
         "what training never saw: a kind of question about a topic, a phrasing, a whole topic, a noun. The verdicts "
         "are a reader's."
     )
