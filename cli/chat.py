@@ -314,22 +314,23 @@ def load_engine(settings: Settings, pool: Attributes) -> Drift:
     from drift_edge.storage import folders
 
     from ..models import builtin_pair
-    from .config import DEFAULT_ACTIVE
+    from .config import DEFAULT_ACTIVE, flags_named
 
     llm, slm = (settings.llm, settings.slm) if settings.llm and settings.slm else builtin_pair()
-    return Drift.load(
-        llm,
-        slm,
-        ctx_size=settings.ctx_size,
-        threads=settings.threads,
-        gpu_layers=settings.gpu_layers,
-        slm_gpu_layers=settings.slm_gpu_layers,
-        flash_attn=settings.flash_attn,
-        cache_type=settings.cache_type,
-        attributes=pool,
-        active=settings.active or DEFAULT_ACTIVE,
-        cache=folders().cache,
-    )
+    with flags_named():
+        return Drift.load(
+            llm,
+            slm,
+            ctx_size=settings.ctx_size,
+            threads=settings.threads,
+            gpu_layers=settings.gpu_layers,
+            slm_gpu_layers=settings.slm_gpu_layers,
+            flash_attn=settings.flash_attn,
+            cache_type=settings.cache_type,
+            attributes=pool,
+            active=settings.active or DEFAULT_ACTIVE,
+            cache=folders().cache,
+        )
 
 
 def with_pair(pair: str | None, flags: Raw) -> Raw:

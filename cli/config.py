@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -139,6 +140,7 @@ _WHOLE = {  # name: the least value
     "seed": 0,
     "max-tokens": 1,
 }
+_MOST = (1 << 63) - 1  # of all of these
 _NUMBERS = ("beta", "strength", "temperature", "top-p", "min-p", "plausibility", "repeat-penalty")
 _EXCLUSIVE = {"beta": "strength", "strength": "beta"}  # each takes the other's place
 _FILES = ("llm", "slm", "attributes", "guard")
@@ -149,8 +151,8 @@ _SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "fa
 NAMES = tuple(name.replace("_", "-") for name in Settings.__dataclass_fields__)
 #: Names that a running chat can change.
 LIVE = NAMES[NAMES.index("weights") : NAMES.index("color")]
-#: Names that a saved session brings back.
-SAVED = NAMES[: NAMES.index("stats")]
+#: Names that a saved session brings back; how long an answer may get is said anew each time.
+SAVED = tuple(name for name in NAMES[: NAMES.index("stats")] if name != "max-tokens")
 _MAY_BE_EMPTY = {
     *("llm", "slm", "attributes", "guard", "ctx-size", "threads", "gpu-layers", "slm-gpu-layers"),
     *("profile", "beta", "strength", "active", "seed", "system"),
@@ -162,6 +164,23 @@ def closest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+
+
+@contextmanager
+def flags_named() -> Iterator[None]:
+    """What the library refuses within is told by the flag's name, not by the argument's.
+
+    Raises:
+        UsageError: what was raised within.
+    """
+    try:
+        yield
+    except UsageError as error:
+        argument, colon, rest = str(error).partition(": ")
+        flag = "ctx-size" if argument == "n_ctx" else argument.replace("_", "-")
+        if not colon or flag not in NAMES:
+            raise
+        raise UsageError(f"--{flag}: {rest}") from None
 
 
 def is_utf8(text: str) -> bool:
@@ -361,8 +380,10 @@ def _whole(name: str, value: object) -> int:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
         number = value
-    if isinstance(number, bool) or not isinstance(number, int) or not least <= number < 1 << 63:
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise UsageError(f"expected a whole number, {least} or more, got {value!r}")
+    if number > _MOST:
+        raise UsageError(f"expected a whole number, {least} to {_MOST} (2^63 - 1), got {value!r}")
     if name == "top-k":
         _check_sampler(name, number)
     return number

@@ -36,8 +36,13 @@ class GuardedGroup(TyperGroup):
         try:
             result = super().invoke(ctx)  # type: ignore[arg-type]
             flush_stdout()
-        except (typer.Exit, typer.Abort, _ClickError):
+        except (typer.Exit, typer.Abort):
             silence_stdout()
+            raise
+        except _ClickError as error:
+            silence_stdout()
+            message: str = error.message  # type: ignore[attr-defined]
+            error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined]
             raise
         except (Exception, KeyboardInterrupt) as error:
             raise typer.Exit(report(error)) from None

@@ -152,6 +152,18 @@ def test_continue_takes_up_turns_and_settings(cli: Cli, engine: FakeEngine, own_
     assert len(read_session(path).turns) == 2
 
 
+def test_continue_leaves_the_length_of_one_answer_behind(cli: Cli, engine: FakeEngine, own_home: Path) -> None:
+    cli("chat", "-p", "One", "--max-tokens", "3")
+    cli("chat", "-c", "-p", "Two")
+    path = latest(own_home / "data" / "sessions")
+    saved = json.loads(path.read_text())
+    assert "max-tokens" not in saved["settings"]
+    saved["settings"]["max-tokens"] = 3  # as earlier versions wrote it
+    path.write_text(json.dumps(saved))
+    cli("chat", "-c", "-p", "Three")
+    assert [call["max_tokens"] for call in engine.calls] == [3, 512, 512]
+
+
 def test_continue_takes_the_session_saved_last(cli: Cli, own_home: Path) -> None:
     cli("chat", "-p", "One")
     first = latest(own_home / "data" / "sessions")
@@ -248,7 +260,11 @@ BAD = [
     (["--active", "0"], "--active: expected a whole number, 1 or more, got 0"),
     (["--seed", "-1"], "--seed: expected a whole number, 0 or more, got -1"),
     (["--threads", "0"], "--threads: expected a whole number, 1 or more, got 0"),
-    (["--steer", "sideways"], "sideways"),
+    (["--seed", "9" * 23], f"--seed: expected a whole number, 0 to {2**63 - 1} (2^63 - 1), got {'9' * 23}"),
+    (
+        ["--steer", "sideways"],
+        "Invalid value for '--steer': 'sideways' is not one of 'logits', 'prompt', 'both', 'off'",
+    ),
     (["--stop", ""], "--stop: expected text that is not empty"),
     (["--llm", "a.gguf"], "--llm needs --slm too"),
     (["--slm", "a.gguf"], "--slm needs --llm too"),

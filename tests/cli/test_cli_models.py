@@ -278,3 +278,18 @@ def test_owning_up_is_recognised_in_every_style() -> None:
     assert known > 400
     assert unknown > 40
     assert len(wrong) <= 3, f"seed {seed}: {wrong}"
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--cache-type", "q5"], "Error: --cache-type: expected one of f32, f16"),
+        (["--cache-type", "q8_0", "--flash-attn", "off"], "Error: --cache-type: q8_0 needs flash attention"),
+        (["--ctx-size", "99999999999"], "Error: --ctx-size: expected 1 to "),
+        (["--threads", "9999"], "Error: --threads: expected 1 to "),
+    ],
+)
+def test_what_the_engine_refuses_is_told_by_the_flag(cli: Cli, args: list[str], says: str) -> None:
+    result = cli("chat", "-p", "Hi", *args)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(says)
