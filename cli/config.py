@@ -140,11 +140,11 @@ _WHOLE = {  # name: the least value
     "seed": 0,
     "max-tokens": 1,
 }
-_MOST = (1 << 63) - 1  # of all of these
 _NUMBERS = ("beta", "strength", "temperature", "top-p", "min-p", "plausibility", "repeat-penalty")
 _EXCLUSIVE = {"beta": "strength", "strength": "beta"}  # each takes the other's place
 _FILES = ("llm", "slm", "attributes", "guard")
 _MODELS = ("llm", "slm", "guard")
+_MOST = (1 << 63) - 1  # of whole numbers
 _SWITCHES = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 
 #: All names, in the order in which they are shown.

@@ -14,7 +14,6 @@ from .which import MODEL, AsJson
 
 if TYPE_CHECKING:
     from drift_edge.llama.chat import ChatFormat
-    from drift_edge.llama.model import Model
 
 app = typer.Typer(no_args_is_help=True, help="Models: here, and on the hub.")
 
@@ -72,24 +71,27 @@ def info(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model file says of itself, or the catalogue of a pair."""
-    from drift_edge.llama.model import Model
-
-    from ..models.catalogue import is_pair
+    """Show what a model file says of itself, or the catalogue of a pair; of 'nano', what both its files say."""
+    from ..models.catalogue import BUILTIN, is_pair
     from ..models.installed import pulled_pairs
     from .catalogue import budget, rows_of_catalogue
     from .render import Screen, show_log, visible
 
     show_log(False)
-    if is_pair(file) and not Path(file).exists():
+    facts: dict[str, Any]
+    if both := _builtin(file):
+        llm, slm = map(_facts, both)
+        facts = {"name": BUILTIN, "llm": llm, "slm": slm}
+    elif is_pair(file) and not Path(file).exists():
         rows = rows_of_catalogue(budget(), 4_096, pulled_pairs())
         facts = next(row for row in rows if row["name"].partition(":")[0] == file.partition(":")[0].lower())
     else:
-        with Model(_model(file), vocab_only=True) as model:
-            facts = _facts(model)
+        facts = _facts(_model(file))
     if as_json:
         Screen().json(facts)
         return
+    if both:
+        facts = {f"{which} {name}": value for which in ("llm", "slm") for name, value in facts[which].items()}
     width = max(map(len, facts))
     for name, value in facts.items():
         typer.echo(visible(f"{name.replace('_', ' '):<{width}}  {_text(value)}"))
@@ -123,9 +125,19 @@ def _paths(llm: str, slm: str | None) -> list[Path]:
     from ..models.catalogue import is_pair
     from ..models.installed import cached_pair
 
+    if slm is None and (both := _builtin(llm)):
+        return list(both)
     if slm is None and is_pair(llm) and not Path(llm).exists():
         return list(cached_pair(llm))
     return [_model(name) for name in (llm, slm) if name is not None]
+
+
+def _builtin(name: str) -> tuple[Path, Path] | None:
+    """The files of the built-in pair, where `name` means it and no file."""
+    from ..models import builtin_pair
+    from ..models.catalogue import BUILTIN
+
+    return builtin_pair() if name.lower() in (BUILTIN, "builtin") and not Path(name).exists() else None
 
 
 def _model(name: str) -> Path:
@@ -152,23 +164,25 @@ def _row(path: Path) -> dict[str, Any]:
     return {**row, "architecture": header.architecture, "name": name, "error": None}
 
 
-def _facts(model: Model) -> dict[str, Any]:
-    header = model.header
-    template = model.template_source
-    return {
-        "path": str(model.path),
-        "name": model.name,
-        "bytes": header.file_bytes,
-        "architecture": header.architecture,
-        "parameters": model.n_params,
-        "tensors": _types(header.tensor_types),
-        "context_length": header.metadata.get(f"{header.architecture}.context_length"),
-        "tokenizer": header.metadata.get("tokenizer.ggml.model"),
-        "tokens": model.n_vocab,
-        "chat_template": template is not None,
-        "gguf_version": header.version,
-        "fingerprint": header.fingerprint,
-    }
+def _facts(path: Path) -> dict[str, Any]:
+    from drift_edge.llama.model import Model
+
+    with Model(path, vocab_only=True) as model:
+        header = model.header
+        return {
+            "path": str(model.path),
+            "name": model.name,
+            "bytes": header.file_bytes,
+            "architecture": header.architecture,
+            "parameters": model.n_params,
+            "tensors": _types(header.tensor_types),
+            "context_length": header.metadata.get(f"{header.architecture}.context_length"),
+            "tokenizer": header.metadata.get("tokenizer.ggml.model"),
+            "tokens": model.n_vocab,
+            "chat_template": model.template_source is not None,
+            "gguf_version": header.version,
+            "fingerprint": header.fingerprint,
+        }
 
 
 def _types(counts: dict[int, int]) -> dict[str, int]:

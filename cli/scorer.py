@@ -99,18 +99,19 @@ def scorer_on(
 
     from .config import flags_named
 
-    with RewardCache(folders().rewards) as cache:
-        with flags_named():
-            scorer = Scorer(
-                model,
-                ChatFormat(model),
-                attributes,
-                text_length=text_length,
-                n_ctx=settings.ctx_size,
-                threads=settings.threads,
-                cache=cache,
-            )
-        with scorer:
-            if cache.moved_aside:
-                screen.note(f"the cache of scores was damaged and is begun anew; the old file is {cache.moved_aside}")
-            yield scorer
+    with (
+        flags_named(),
+        RewardCache(folders().rewards) as cache,
+        Scorer(
+            model,
+            ChatFormat(model),
+            attributes,
+            text_length=text_length,
+            n_ctx=settings.ctx_size,
+            threads=settings.threads,
+            cache=cache,
+        ) as scorer,
+    ):
+        if cache.moved_aside:
+            screen.note(f"the cache of scores was damaged and is begun anew; the old file is {cache.moved_aside}")
+        yield scorer

@@ -194,7 +194,7 @@ class _Pieces:
     def __init__(self, model: Model, stop: Sequence[str]) -> None:
         self._model = model
         self._decode = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stop = [s for s in stop if s]
+        self._stop = stop
         self.held = ""
         self.stopped_by: str | None = None
 

@@ -29,6 +29,7 @@ from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
 from drift_edge.events import Answer, CancelToken, Event, Finish
 from drift_edge.explanation import Explanation
 from drift_edge.llama import offload
+from drift_edge.llama.gguf_header import check_path
 from drift_edge.pair import ModelPair, same_file
 from drift_edge.planning import Planner
 from drift_edge.request import DEFAULT_ACTIVE, Request, check_request
@@ -117,9 +118,11 @@ class Drift:
             ModelFileError: a file is missing, damaged or refused by llama.cpp.
             TokenizerMismatchError: the two do not share a tokenizer.
             ModelError: no memory for the contexts.
-            UsageError: a setting is out of range.
+            UsageError: a setting is out of range, or what should be a path is none.
         """
         start = time.perf_counter()
+        check_path(llm, "llm")
+        check_path(slm, "slm")
         if ctx_size is not None and (not isinstance(ctx_size, int) or ctx_size < 16):
             raise UsageError(f"ctx_size: expected 16 tokens or more, got {ctx_size!r}")
         check_active(active)
@@ -241,7 +244,7 @@ class Drift:
             seed: makes the answer reproducible; None takes a fresh one, which `Answer.seed` tells.
             attempt: another number gives another answer for the same seed and turn.
             max_tokens: most tokens of the answer.
-            stop: texts that end the answer and are not shown.
+            stop: texts that end the answer and are not shown; none may be empty.
             overflow: `drop` leaves out whole oldest turns where the context is full, `error` refuses.
             cancel: stops the answer from another thread or a signal handler.
             measure: also measure entropies and the KL divergence from the LLM.

@@ -89,8 +89,9 @@ class Speculated:
     """What speculation did for one answer.
 
     Attributes:
-        draft: `steered` or `base`, or `off`; where the engine chose, what most of the answer was decoded with.
-        g: tokens drafted at once.
+        draft: `steered` or `base`; `off` where nothing was drafted. Where the engine chose, and may have changed its
+            choice within the answer or drafted for a part of it, that of the most tokens that were drafted for.
+        g: tokens drafted at once, by the same rule; 0 where nothing was drafted.
         drafted: tokens drafted.
         accepted: those that the answer has too.
         auto: whether the engine chose.

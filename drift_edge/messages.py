@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from drift_edge.errors import UsageError
 
 ROLES = ("system", "user", "assistant")
 NOTHING = object()  # in the place of a field that is missing
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def describe(value: object) -> str:
@@ -23,6 +25,25 @@ def describe(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def check_text(value: object, at: str) -> str:
+    """`value` as text that can be encoded.
+
+    Args:
+        at: its place, for error messages.
+
+    Raises:
+        UsageError: not text, or not Unicode; names the first character that is not.
+    """
+    if not isinstance(value, str):
+        raise UsageError(f"{at}: expected text, got {describe(value)}")
+    if not value.isascii() and (found := _SURROGATE.search(value)):
+        # JSON can write half a pair, and a byte that is not UTF-8 is read as one.
+        raise UsageError(
+            f"{at}: character {found.start() + 1} is not Unicode but half of a surrogate pair; write it as UTF-8"
+        )
+    return value
+
+
 def check_messages(value: object, at: str = "messages") -> list[dict[str, str]]:
     """A copy of messages, of their roles and contents alone.
 
@@ -31,8 +52,8 @@ def check_messages(value: object, at: str = "messages") -> list[dict[str, str]]:
         at: its place, for error messages.
 
     Raises:
-        UsageError: it is none, a role or content is of the wrong kind, or a system message is not the first; names
-            the message by its index.
+        UsageError: it is none, a role or content is of the wrong kind, a content is not Unicode, or a system message
+            is not the first; names the message by its index.
     """
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise UsageError(f"{at}: expected an array of messages, got {describe(value)}")
@@ -45,9 +66,7 @@ def check_messages(value: object, at: str = "messages") -> list[dict[str, str]]:
             raise UsageError(f"{at}[{i}].role: expected one of {', '.join(ROLES)}, got {describe(role)}")
         if role == "system" and i:
             raise UsageError(f"{at}[{i}].role: a system message can only be the first")
-        if not isinstance(content, str):
-            raise UsageError(f"{at}[{i}].content: expected text, got {describe(content)}")
-        messages.append({"role": role, "content": content})
+        messages.append({"role": role, "content": check_text(content, f"{at}[{i}].content")})
     return messages
 
 

@@ -139,7 +139,7 @@ def same_file(a: str | Path, b: str | Path) -> bool:
     """Whether both models are one file."""
     try:
         return Path(a).samefile(b)
-    except (OSError, ValueError):  # not there, or no path at all: whoever opens it says so
+    except (OSError, TypeError, ValueError):  # not there, or no path at all: whoever opens it says so
         return False
 
 

@@ -84,4 +84,4 @@ def speculated(request: Request, steps: InStep | None) -> Speculated:
     if not isinstance(steps, Speculation):
         return Speculated(auto=auto)
     kind, g = steps.choice()
-    return Speculated(kind if g else "off", request.drafted or g, steps.drafted, steps.accepted, auto, steps.same)
+    return Speculated(kind if g else "off", g, steps.drafted, steps.accepted, auto, steps.same)

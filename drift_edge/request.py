@@ -129,6 +129,8 @@ def check_request(
         raise UsageError(f"seed: expected a whole number, got {seed!r}")
     if not isinstance(stop, Sequence) or isinstance(stop, str) or not all(isinstance(text, str) for text in stop):
         raise UsageError(f"stop: expected a list of texts, got {stop!r}")
+    if "" in stop:
+        raise UsageError(f"stop[{stop.index('')}]: expected text that is not empty")
     if sampler is not None and not isinstance(sampler, SamplerSettings):
         raise UsageError(f"sampler: expected SamplerSettings, got {type(sampler).__name__}")
     if logprobs is not None and (not isinstance(logprobs, int) or isinstance(logprobs, bool) or logprobs < 0):

@@ -100,11 +100,12 @@ class Speculation(InStep):
                 self._decode_ahead(token, n)
             else:
                 self._step(token)
-        self._choices[self._kind, self._g] += 1
+        if self._g:
+            self._choices[self._kind, self._g] += 1
         self._appended.append(token)
 
     def choice(self) -> tuple[DraftKind, int]:
-        """The draft that most tokens were decoded with, and its length; 0 is without one."""
+        """The draft that most tokens were decoded with, of those that had one, and its length; 0 where none had."""
         return self._choices.most_common(1)[0][0] if self._choices else (self._kind, 0)
 
     def settle(self) -> None:

@@ -20,6 +20,7 @@ from drift_edge import Answer, CancelToken, Drift, Finish, Notice, SamplerSettin
 from drift_edge.attributes import Attributes
 from drift_edge.errors import ClosedError, ContextOverflowError, DecodeError, DriftError, UsageError
 from drift_edge.events import Event
+from drift_edge.pair import ModelPair
 from tests import tiny
 from tests.conftest import ASK
 
@@ -683,6 +684,7 @@ def test_closing_waits_for_another_thread(bpe_files: tuple[Path, Path]) -> None:
         ({"seed": 1.0}, "seed"),
         ({"stop": "END"}, "stop: expected a list of texts, got 'END'"),
         ({"stop": [1]}, "stop"),
+        ({"stop": ["END", ""]}, r"stop\[1\]: expected text that is not empty"),
         ({"stop": None}, "stop: expected a list of texts, got None"),
         ({"sampler": {"temperature": 0}}, "sampler: expected SamplerSettings, got dict"),
         ({"overflow": "cut"}, "overflow: expected one of drop, error, got 'cut'"),
@@ -701,6 +703,17 @@ def test_wrong_messages_are_told_at_once(drift: Drift) -> None:
         drift.chat(None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the last is the assistant's"):
         drift.next_logprobs([{"role": "assistant", "content": "a"}])
+    half = {"role": "user", "content": "ab\ud83d"}
+    with pytest.raises(UsageError, match=r"messages\[1\]\.content: character 3 is not Unicode but half of a surrogate"):
+        drift.chat([{"role": "system", "content": "\U0001f642"}, half])
+
+
+@pytest.mark.parametrize(("files", "at"), [((5, None), "llm: .*got 5"), (("a.gguf", None), "slm: .*got None")])
+def test_what_is_no_path_is_told_at_once(files: tuple[Any, Any], at: str) -> None:
+    with pytest.raises(UsageError, match=at):
+        Drift.load(*files)
+    with pytest.raises(UsageError, match="path: expected the path of a GGUF file, got 5"):
+        ModelPair.load(5, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("token", [-1, 100_000, 1 << 40, 1.0, "a"])

@@ -718,7 +718,7 @@ def test_bytes_that_are_not_utf8_spoil_their_row_alone(save: Save) -> None:
     odd = '{"prompt": "q", "chosen": "é", "rejected": "b", "note": "é"}'
     file = read_pairs(save(b"\n".join([*rows, odd.encode("utf-8")[:-4] + b'\xe9"}'])))
     assert [pair.source for pair in file.pairs] == ["pairs.jsonl, line 2", "pairs.jsonl, line 4"]
-    why = "at $.chosen: character 1 is not Unicode; save the file as UTF-8"
+    why = "at $.chosen: character 1 is not Unicode but half of a surrogate pair; write it as UTF-8"
     assert [(s.where, s.why) for s in file.skipped] == [("line 1", why), ("line 3", why)]
     table = "prompt,chosen,rejected\np,\u00e9,b\nq,a,b\n".encode("cp1252")
     assert [s.where for s in read_pairs(save(table, "excel.csv")).skipped] == ["line 2"]

@@ -574,6 +574,27 @@ def test_without_the_wobble_the_text_is_the_same(draft: DraftKind) -> None:
         assert llm.shapes == {1, g + 1}  # whatever a draft's length: other shapes are not known to be the same
 
 
+def test_what_was_chosen_is_of_the_tokens_that_were_drafted_for() -> None:
+    """One draft of two tokens, then eighteen tokens without."""
+    choices = iter([("base", 2)])
+
+    class Once(Plan):
+        def choose(self, *_: int) -> tuple[DraftKind, int]:
+            return next(choices, ("steered", 0))  # type: ignore[arg-type]
+
+    llm, slm = fakes(2, wobble=0)
+    plan = Once(Costs(), 2, KINDS, None)
+    _, speculation = fake_answer(llm, slm, np.array([1.2, -0.7]), plan, 7, SamplerSettings(), n=20)
+    assert speculation is not None
+    assert speculation.drafted == 2
+    assert speculation.choice() == ("base", 2)
+
+
+def test_a_limit_that_leaves_no_room_for_a_draft_is_none(pair: tuple[Drift, Drift]) -> None:
+    answer = pair[1].complete(ASK, weights=WEIGHTS, seed=0, speculate=3, max_tokens=1)
+    assert answer.to_dict()["speculation"] == {"draft": "off", "g": 0, "drafted": 0, "accepted": 0, "auto": False}
+
+
 def test_auto_with_a_seed_leaves_out_what_would_change_the_text() -> None:
     settings, p = SamplerSettings(), np.array([1.2, -0.7])
     llm, slm = fakes(2, wobble=1e-3)

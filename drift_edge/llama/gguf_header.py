@@ -14,10 +14,11 @@ import mmap
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import NoReturn
 
-from drift_edge.errors import ModelFileError
+from drift_edge.errors import ModelFileError, UsageError
 
 MAX_KEYS = 10_000
 MAX_TENSORS = 100_000
@@ -63,6 +64,19 @@ class GGUFHeader:
     def architecture(self) -> str:
         """`general.architecture`, or an empty string."""
         return str(self.metadata.get("general.architecture", ""))
+
+
+def check_path(value: object, at: str) -> None:
+    """Refuse what cannot be the path of a model.
+
+    Args:
+        at: the argument's name, for error messages.
+
+    Raises:
+        UsageError: neither text nor a path.
+    """
+    if not isinstance(value, (str, PathLike)):
+        raise UsageError(f"{at}: expected the path of a GGUF file, got {value!r}")
 
 
 def read_header(path: str | Path) -> GGUFHeader:

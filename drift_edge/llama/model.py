@@ -16,7 +16,7 @@ from llama_cpp import llama_cpp as lib
 
 from drift_edge.errors import ClosedError, ModelFileError
 from drift_edge.llama import library
-from drift_edge.llama.gguf_header import GGUFHeader, read_header
+from drift_edge.llama.gguf_header import GGUFHeader, check_path, read_header
 from drift_edge.llama.template import CHATML, PLAIN, ChatTemplate
 
 _BLANKS = " \t\n\u2581"  # tokens of blanks alone stand in templates, but mark nothing
@@ -32,9 +32,11 @@ class Model:
 
     Raises:
         ModelFileError: the file is missing, damaged or refused by llama.cpp.
+        UsageError: `path` is none.
     """
 
     def __init__(self, path: str | Path, *, gpu_layers: int | None = None, vocab_only: bool = False) -> None:
+        check_path(path, "path")
         self.path = Path(path)
         self.header: GGUFHeader = read_header(self.path)
         library.start()

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from drift_edge.errors import UsageError
-from drift_edge.messages import describe
-from drift_edge.preferences.pair import PreferencePair, check_prompt, check_responses, check_text, field
+from drift_edge.messages import check_text, describe
+from drift_edge.preferences.pair import PreferencePair, check_prompt, check_responses, field
 from drift_edge.preferences.rows import Outcome, Row, refused
 
 _FOLDED, _FOLDED_END = '<details type="', "</details>"

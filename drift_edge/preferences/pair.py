@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from drift_edge import messages as rules
 from drift_edge.errors import PreferencesError, UsageError
-from drift_edge.messages import NOTHING, describe
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
+from drift_edge.messages import NOTHING, check_text, describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +95,6 @@ def is_time(text: str) -> bool:
     return True
 
 
-def check_text(value: object, at: str) -> str:
-    """`value` as text that can be encoded.
-
-    Raises:
-        UsageError: not text, or not Unicode.
-    """
-    if not isinstance(value, str):
-        raise UsageError(f"{at}: expected text, got {describe(value)}")
-    if not value.isascii() and (found := _SURROGATE.search(value)):
-        # JSON can write half a pair, and a byte that is not UTF-8 is read as one.
-        raise UsageError(f"{at}: character {found.start() + 1} is not Unicode; save the file as UTF-8")
-    return value
-
-
 def check_responses(chosen: object, rejected: object, names: tuple[str, str]) -> tuple[str, str]:
     """Both answers, if something can be learned from them.
 
@@ -130,28 +113,13 @@ def check_responses(chosen: object, rejected: object, names: tuple[str, str]) ->
     return texts
 
 
-def check_messages(value: object, at: str) -> tuple[dict[str, str], ...]:
-    """Messages of text that can be encoded.
-
-    Raises:
-        UsageError: as `drift_edge.messages.check_messages`, or not Unicode.
-    """
-    return _encodable(rules.check_messages(value, at), at)
-
-
 def check_prompt(value: object, at: str) -> tuple[dict[str, str], ...]:
     """Messages that an answer can follow.
 
     Raises:
-        UsageError: as `check_messages`; or the last is not the user's, or empty.
+        UsageError: as `drift_edge.messages.check_prompt`, or the last is empty.
     """
-    messages = _encodable(rules.check_prompt(value, at), at)
+    messages = rules.check_prompt(value, at)
     if not messages[-1]["content"].strip():
         raise UsageError(f"{at}: the prompt is empty")
-    return messages
-
-
-def _encodable(messages: list[dict[str, str]], at: str) -> tuple[dict[str, str], ...]:
-    for i, message in enumerate(messages):
-        check_text(message["content"], f"{at}[{i}].content")
     return tuple(messages)

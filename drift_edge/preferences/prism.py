@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from drift_edge.errors import UsageError
-from drift_edge.messages import describe
-from drift_edge.preferences.pair import PreferencePair, check_responses, check_text, field
+from drift_edge.messages import check_text, describe
+from drift_edge.preferences.pair import PreferencePair, check_responses, field
 from drift_edge.preferences.rows import Outcome, Row, refused
 
 _EMPTY = "EMPTY STRING"

@@ -9,15 +9,8 @@ from itertools import groupby
 from operator import itemgetter
 
 from drift_edge.errors import UsageError
-from drift_edge.messages import describe
-from drift_edge.preferences.pair import (
-    PreferencePair,
-    check_messages,
-    check_responses,
-    check_text,
-    field,
-    is_time,
-)
+from drift_edge.messages import check_messages, check_text, describe
+from drift_edge.preferences.pair import PreferencePair, check_responses, field, is_time
 from drift_edge.preferences.rows import Outcome, Row, refused
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -149,7 +142,7 @@ def _sides(data: Mapping[str, object]) -> tuple[Messages, str, str]:
 def _turns(value: object, name: str, role: str) -> list[dict[str, str]]:
     """Messages from an array, from a transcript, or from plain text, which is one message of `role`."""
     if isinstance(value, list):
-        return list(check_messages(value, name))
+        return check_messages(value, name)
     text = check_text(value, name)
     if not is_transcript(text):
         return [{"role": role, "content": text}]

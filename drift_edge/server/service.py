@@ -185,7 +185,7 @@ class Service:
             seed=_first(question.seed, defaults.seed),
             attempt=drift.attempt,
             max_tokens=question.max_completion_tokens or question.max_tokens or defaults.max_tokens,
-            stop=defaults.stop if stop is None else tuple(stop),
+            stop=defaults.stop if stop is None else tuple(filter(None, stop)),  # some clients send empty ones
             measure=drift.measure,
             logprobs=logprobs,
         )

@@ -15,7 +15,7 @@ import pytest
 
 from drift_edge.attributes import Attributes
 from drift_edge.cli.doctor import advice
-from drift_edge.models import builtin_does_not_know
+from drift_edge.models import builtin_does_not_know, builtin_pair
 from drift_edge.models.nano.corpus import documents
 from tests import tiny
 from tests.cli.fake import Result
@@ -88,6 +88,19 @@ def test_info(cli: Cli, bpe_files: Files) -> None:
     text = cli("models", "info", str(bpe_files[0])).out
     assert re.search(r"^chat template +yes$", text, re.MULTILINE)
     assert re.search(r"^tensors +\d+ F32$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["nano", "builtin"])
+def test_info_and_check_of_the_builtin_pair(cli: Cli, name: str) -> None:
+    facts = json.loads(cli("models", "info", name, "--json").out)
+    assert facts["name"] == "nano"
+    assert [Path(facts[which]["path"]) for which in ("llm", "slm")] == list(builtin_pair())
+    assert facts["llm"]["tokens"] == facts["slm"]["tokens"]
+    assert facts["llm"]["parameters"] > facts["slm"]["parameters"]
+    assert re.search(r"^slm chat template +yes$", cli("models", "info", name).out, re.MULTILINE)
+    assert cli("models", "check", name).out.startswith(
+        "ok: drift-nano-llm-Q8_0.gguf and drift-nano-slm-Q8_0.gguf share"
+    )
 
 
 def test_list_shows_what_is_there_and_what_is_wrong(cli: Cli, bpe_files: Files, own_home: Path) -> None:

@@ -97,6 +97,8 @@ def test_stop_and_limit(client: Any) -> None:
         stopped = client.chat.completions.create(**asked, stop=stop).choices[0]
         assert stopped.message.content == whole[: whole.index(word)]
         assert stopped.finish_reason == "stop"
+    for stop in ("", [""]):  # what a client sends whose field for it was left empty
+        assert client.chat.completions.create(**asked, stop=stop).choices[0].message.content == whole
     streamed = client.chat.completions.create(**asked, stop=word, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == whole[: whole.index(word)]
     for name in ("max_tokens", "max_completion_tokens"):
