@@ -228,9 +228,8 @@ def test_chat_with_models_of_ones_own(cli: Cli, bpe_files: Files) -> None:
 def test_chat_continues_on_the_same_models(cli: Cli, bpe_files: Files) -> None:
     models = ["--llm", str(bpe_files[0]), "--slm", str(bpe_files[1])]
     assert cli("chat", "-p", "Hi", *models, "--max-tokens", "4").code == 0
-    data = json.loads(cli("chat", "-c", "-p", "More", "--json").out)
+    data = json.loads(cli("chat", "-c", "-p", "More", "--json", "--max-tokens", "4").out)
     assert data["models"] == {"llm": bpe_files[0].stem, "slm": bpe_files[1].stem}
-    assert data["timings"]["generated_tokens"] <= 4
 
 
 def test_prompt_longer_than_the_context_exits_2(cli: Cli, bpe_files: Files) -> None:
