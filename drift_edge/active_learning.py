@@ -22,9 +22,6 @@ from drift_edge.statistics import Statistics
 #: By how many root mean squares an answer led by an attribute leads in its reward (median of the built-in pair: 1.9).
 LEAD = 2.0
 
-#: Share of the learned weights under both answers of a duel. With all of them, 1.0 more is too much for some models.
-OWN = 0.5
-
 #: As how many duels one counts, since a rematch would mostly end the same way. Tried on personas: 1, 2, 3 and 4.
 COUNTS = 2.0
 
@@ -92,7 +89,7 @@ def probes(
 
 
 def on_top(learned: Mapping[str, float], attribute: str) -> dict[str, float]:
-    """Weights to steer an answer of a duel by: an attribute at full weight, on top of a share of what is learned.
+    """Weights to steer an answer of a duel by: an attribute at full weight, on top of what is learned.
 
     What is sure already then shows in both answers and decides no more between them. Else one attribute that a person
     likes very much wins every duel, and nothing is learned of the rest.
@@ -101,8 +98,8 @@ def on_top(learned: Mapping[str, float], attribute: str) -> dict[str, float]:
         learned: the person's weights so far, the active few.
         attribute: the one to show.
     """
-    weights = {name: OWN * weight for name, weight in learned.items()}
-    return {**weights, attribute: weights.get(attribute, 0.0) + 1.0}
+    others = {name: weight for name, weight in learned.items() if name != attribute}
+    return {**others, attribute: learned.get(attribute, 0.0) + 1.0}
 
 
 class Duels:

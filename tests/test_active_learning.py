@@ -229,6 +229,6 @@ def test_duels_that_cannot_be(wrong: Callable[[], object], message: str) -> None
         wrong()
 
 
-def test_an_answer_of_a_duel_stands_on_half_of_what_is_learned() -> None:
+def test_an_answer_of_a_duel_stands_on_what_is_learned() -> None:
     assert on_top({}, "formal") == {"formal": 1.0}
-    assert on_top({"formal": 0.6, "vivid": -0.8}, "vivid") == pytest.approx({"formal": 0.3, "vivid": 0.6})
+    assert on_top({"formal": 0.6, "vivid": -0.8}, "vivid") == pytest.approx({"formal": 0.6, "vivid": 0.2})
