@@ -105,7 +105,6 @@ def test_limit(n: int, script: Script) -> None:
         (["d\u8336", "cd"], "ab \u00e9\U0001f642"),  # the one that begins first
         (["cdX", "d"], "ab \u00e9\U0001f642c"),  # a false beginning, then another
         (["cd\u8336", "d"], "ab \u00e9\U0001f642c"),  # the shorter is complete first
-        (["", "b"], "a"),
         (["a", "ab"], ""),
     ],
 )
@@ -118,7 +117,7 @@ def test_stop_strings(stop: list[str], text: str, script: Script) -> None:
         assert text.startswith(so_far)
 
 
-@pytest.mark.parametrize("stop", [["efg"], ["fz", "e."], ["x"], [""], [], ["f."]])
+@pytest.mark.parametrize("stop", [["efg"], ["fz", "e."], ["x"], [], ["f."]])
 def test_stop_strings_that_never_come(stop: list[str], script: Script) -> None:
     shown, rest, answer = run(script(BPE.ids(TEXT)), stop=stop)
     assert (answer.text, answer.finish_reason) == (TEXT, "stop")
