@@ -287,7 +287,7 @@ def test_owning_up_is_recognised_in_every_style() -> None:
             known, unknown = known + (not admits), unknown + admits
             if builtin_does_not_know(turn.answer) is not admits:
                 wrong.append(turn.answer)
-    assert known > 400
+    assert known > 350
     assert unknown > 40
     assert len(wrong) <= 3, f"seed {seed}: {wrong}"
 
