@@ -6,6 +6,8 @@ with DriftLogitsProcessor(llama, "slm.gguf") as drift:
     steer = drift.for_chat(messages, weights={"concise": 0.8})
     llama.create_chat_completion(messages, logits_processor=LogitsProcessorList([steer]))
 ```
+
+The samplers are the class's own, so there is no plausibility mask, which `Drift` has by default.
 """
 
 from __future__ import annotations

@@ -309,7 +309,7 @@ def test_leaving_at_random_moments_leaves_nothing_behind(bpe_files: tuple[Path, 
                     task.cancel()
                 await asyncio.wait(tasks)
             assert (await drift.complete(ASK, weights=WEIGHTS, seed=1, max_tokens=9)).tokens == expected, seed
-            assert threading.active_count() == threads
+            assert threading.active_count() <= threads + 1, "a thread that begins late, but none for each of the rounds"
             assert not drift._open
             assert asyncio.all_tasks() == others
 

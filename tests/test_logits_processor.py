@@ -60,7 +60,7 @@ def test_same_tokens_as_the_engine(
     messages: list[dict[str, str]], llama: Any, processor: DriftLogitsProcessor, bpe_files: tuple[Path, Path]
 ) -> None:
     with Drift.load(*bpe_files, cache_type="f32", flash_attn="off") as drift:
-        cold = SamplerSettings(temperature=0)
+        cold = SamplerSettings(temperature=0, plausibility=0)
         ours = drift.complete(messages, weights=WEIGHTS, beta=0.4, sampler=cold, max_tokens=25)
         plain = drift.complete(messages, steer="off", sampler=cold, max_tokens=25)
         prompt = drift.pair.llm_format.encode(messages, None, {})
@@ -80,7 +80,8 @@ def test_same_text_as_the_engine_on_the_builtin_pair(builtin_files: tuple[Path, 
         steer = processor.for_chat(talk[1:], weights=WEIGHTS)
         steered = answer(llama, talk, steer, 60)
     with Drift.load(*builtin_files) as drift:
-        ours = drift.complete(talk[1:], weights=WEIGHTS, sampler=SamplerSettings(temperature=0), max_tokens=60)
+        cold = SamplerSettings(temperature=0, plausibility=0)
+        ours = drift.complete(talk[1:], weights=WEIGHTS, sampler=cold, max_tokens=60)
     assert steered == ours.text
 
 
