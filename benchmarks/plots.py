@@ -18,10 +18,15 @@ from drift_edge.costs import KINDS, MOST_DRAFTED, expected_tokens
 Result = Mapping[str, Any]
 
 
+def _panels(results: Sequence[Result]) -> tuple[Figure, Any]:
+    """A figure with one panel a pair."""
+    figure = Figure(figsize=(3.2 * len(results), 2.8), layout="constrained")
+    return figure, figure.subplots(1, len(results), squeeze=False)[0]
+
+
 def draft_lengths(results: Sequence[Result]) -> Figure:
     """Tokens a second against g: lines by the decodes' costs, dots as measured; one panel a pair."""
-    figure = Figure(figsize=(3.2 * len(results), 2.8), layout="constrained")
-    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    figure, panels = _panels(results)
     for axes, result in zip(panels, results, strict=True):
         speed = result["speed"]
         measured = {row["name"]: row["tokens_per_second"] for row in speed["rows"]}
@@ -42,8 +47,7 @@ def draft_lengths(results: Sequence[Result]) -> Figure:
 
 def attributes(results: Sequence[Result]) -> Figure:
     """Tokens a second against k; one panel a pair."""
-    figure = Figure(figsize=(3.2 * len(results), 2.8), layout="constrained")
-    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    figure, panels = _panels(results)
     for axes, result in zip(panels, results, strict=True):
         rows = result["attributes"]["rows"]
         for way, label in (("off", "one token at a time"), ("auto", "--speculate auto")):
@@ -56,8 +60,7 @@ def attributes(results: Sequence[Result]) -> Figure:
 
 def turns(results: Sequence[Result]) -> Figure:
     """Milliseconds to the first token against the turn; one panel a pair."""
-    figure = Figure(figsize=(3.2 * len(results), 2.8), layout="constrained")
-    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    figure, panels = _panels(results)
     for axes, result in zip(panels, results, strict=True):
         for row in result["turns"]["rows"]:
             ms = [1e3 * seconds for seconds in row["first_s"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drift_edge.errors import ModelFileError
 
-# The beginnings of the clauses with which the pair owns up (`nano/corpus/unknown.py`), whatever the style.
+# The beginnings of the clauses with which the pair owns up (`unknown.py`, `outside.py` in `nano/corpus`), in any style.
 _ADMITS = re.compile(
     r"\bI (do not|don't) know\b|\bI know (very little|too little|no tricks)\b|\bI have (not|never) learned\b"
     r"|\bI was never taught\b|\bI (cannot|can't|am not able to)\b(?! promise)|\bI am (too small|no good)\b"

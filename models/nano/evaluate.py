@@ -20,13 +20,14 @@ from drift_edge import Answer, Drift
 
 from .corpus import EvalQuestion, documents, heldout_questions
 from .corpus.answers import Voice, plan, render
+from .corpus.outside import outside_question
 from .corpus.questions import KINDS, ask, follow_ups, phrasings
 from .corpus.reader import followup_right, garbled, marker, mentions, on_topic, repeated_items
 from .corpus.splits import heldout_follow_ups
 from .corpus.styles import Style, styles
 from .corpus.system import intensity
 from .corpus.topics import Topic
-from .corpus.unknown import outside_question, unknown_topic
+from .corpus.unknown import unknown_topic
 from .likelihood import Message, Scorer, auc, drafting, user
 from .results import Figure, Judged, Results, StyleRow
 

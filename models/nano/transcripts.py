@@ -18,10 +18,11 @@ from drift_edge import Drift
 
 from .. import builtin_pair
 from .corpus import heldout_questions, styles
+from .corpus.outside import outside_question
 from .corpus.questions import KINDS, ask, phrasings
 from .corpus.smalltalk import small_talk
 from .corpus.splits import heldout_follow_ups
-from .corpus.unknown import outside_question, unknown_topic
+from .corpus.unknown import unknown_topic
 from .evaluate import BETA, MAX_TOKENS, known_questions
 from .likelihood import Message, user
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .answers import Answer, Plan, Voice, plan, render
+from .outside import outside_question
 from .questions import FOLLOW_KINDS, KINDS, ask, follow_ups, joined, phrasings, typed
 from .smalltalk import opening_kind, small_talk
 from .splits import heldout_questions, is_train_cell, train_cells
 from .system import System, draw_system
 from .topics import Clause, Topic
-from .unknown import made_up_topic, outside_question, unknown_plan, unknown_topic
+from .unknown import made_up_topic, unknown_plan, unknown_topic
 
 SPLITS = ("train", "test")
 
