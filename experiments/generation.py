@@ -31,7 +31,7 @@ from experiments.few_shot import chosen_reward_model
 from experiments.modelling import CHOSEN, PAPER, TUNING, cases, keep, learned, options
 from experiments.modelling import world_of as load
 from experiments.reward_model import Embedder
-from experiments.world import DRIFT, MAX_TOKENS, TIE, TOPIC, Pairs, Person, World, features_of, reduced
+from experiments.world import DRIFT, MAX_TOKENS, SAMPLER, TIE, TOPIC, Pairs, Person, World, features_of, reduced
 
 K = 100
 BETAS = (4.0, 2.0, 1.0, 0.5, 0.25)
@@ -167,13 +167,14 @@ class Ways:
         strength: float | None = None,
         before: Sequence[dict[str, str]] = (),
     ) -> Made:
-        """One answer of the engine at its default samplers."""
+        """One answer of the engine."""
         answer = self.drift.complete(
             [*before, {"role": "user", "content": question}],
             weights=weights,
             steer=steer,
             beta=beta,
             strength=strength,
+            sampler=SAMPLER,
             seed=seed,
             max_tokens=MAX_TOKENS,
             measure=steer in FUSING,

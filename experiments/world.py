@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from drift_edge.storage import folders
 QUESTIONS = 150
 ANSWERS = 8  # to each question, half by the LLM and half by the sLM; a multiple of four
 TEMPERATURES = (0.5, 0.8, 1.1)
+SAMPLER = SamplerSettings(plausibility=0)  # as in the paper
 TEMPERATURE = 0.4  # of the noise in training judgements (Bradley-Terry): a lead of 1 is seen right 92 times in 100
 TIE = 0.1  # a smaller lead decides nothing
 MAX_TOKENS = 160
@@ -238,7 +239,7 @@ def _write(model: Drift, questions: Sequence[EvalQuestion], seed: int) -> list[l
                 [{"role": "user", "content": question.text}],
                 weights=dict.fromkeys(shown, 1.0),
                 steer="prompt" if shown else "off",
-                sampler=SamplerSettings(temperature=rng.choice(TEMPERATURES)),
+                sampler=replace(SAMPLER, temperature=rng.choice(TEMPERATURES)),
                 seed=rng.getrandbits(32),
                 max_tokens=MAX_TOKENS,
             )
