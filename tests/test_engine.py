@@ -110,14 +110,15 @@ def test_steer_off_is_the_llm_alone(tiny_files: tuple[Path, Path]) -> None:
     assert ours.tokens == greedy(tiny_files[0], prompt, 60, type_k=0, type_v=0)
 
 
-def test_steer_off_is_the_llm_alone_on_the_builtin_pair(builtin_files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("flash", ["on", "off"])
+def test_steer_off_is_the_llm_alone_on_the_builtin_pair(builtin_files: tuple[Path, Path], flash: str) -> None:
+    """Flash attention, which `Llama` leaves off, moves the last bits: enough to turn a near tie."""
     for text in ("How do I make tea?", "What is a bicycle?", "Tell me about Quxberg ☕."):
         ask = [{"role": "user", "content": text}]
-        with Drift.load(*builtin_files) as drift:
+        with Drift.load(*builtin_files, flash_attn=flash) as drift:
             prompt = drift.pair.llm_format.encode(ask, POOL.base, {})
             ours = drift.complete(ask, steer="off", sampler=GREEDY, max_tokens=60)
-        # The class leaves flash attention off, which moves the last bits: enough, now and then, to turn a near tie.
-        assert ours.tokens == greedy(builtin_files[0], prompt, 60, flash_attn=True)
+        assert ours.tokens == greedy(builtin_files[0], prompt, 60, flash_attn=flash == "on")
 
 
 def greedy(path: Path, prompt: Sequence[int], n: int, **settings: Any) -> tuple[int, ...]:

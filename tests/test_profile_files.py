@@ -726,6 +726,7 @@ def test_a_damaged_journal_stops_changes_but_not_answers(
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
+        (b"-97.0", b"NaN", r"line 2: at \$.scores.chosen: expected finite log-probabilities, got nan"),
         (b'"chosen":[', b'"chosen":[NaN,', r"line 2: at \$.scores.rejected: expected 4 log-probabilities as"),
         (b'"rejected":[', b'"rejected":[1,', r"line 2: at \$.scores.rejected: expected 3 log-prob"),
         (b'"n_chosen":1', b'"n_chosen":0', r"line 2: at \$.scores.n_chosen: expected a whole number"),

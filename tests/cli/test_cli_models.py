@@ -281,13 +281,13 @@ def test_owning_up_is_recognised(text: str, knows: bool) -> None:
 
 def test_owning_up_is_recognised_in_every_style() -> None:
     seed, known, unknown, wrong = 11, 0, 0, []
-    for document in islice(documents("test", seed=seed), 600):
+    for document in islice(documents("test", seed=seed), 700):
         for turn in document.turns:
             admits = any(clause.role == "admit" for clause in turn.clauses)
             known, unknown = known + (not admits), unknown + admits
             if builtin_does_not_know(turn.answer) is not admits:
                 wrong.append(turn.answer)
-    assert known > 350
+    assert known > 400
     assert unknown > 40
     assert len(wrong) <= 3, f"seed {seed}: {wrong}"
 
