@@ -1,4 +1,4 @@
-"""`drift-edge eval run`: how well a person's choices predict one another, by every way to learn from them."""
+"""`drift-edge eval`: `run` tells how well a person's choices predict one another, by every way to learn from them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from drift_edge.errors import DriftError, PreferencesError, UsageError
 
+from .build import build
 from .scorer import ContextSize, SmallLM, SmallLMLayers, TextLength, Threads, Verbose, settings_by
 from .which import AsJson, ProfileFlag
 
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
     from .render import Screen
 
 app = typer.Typer(no_args_is_help=True, help="How well what was learned predicts choices.")
-
-
-@app.callback()
-def _eval() -> None:
-    pass
+app.command("build")(build)
 
 
 @app.command()

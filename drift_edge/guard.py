@@ -6,21 +6,17 @@ it (Llama Guard, ShieldGemma) or a chat model that answers yes or no.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-import numpy as np
-
 from drift_edge.errors import RefusedError, UsageError
 from drift_edge.events import CancelToken, Event, Finish, Notice
-from drift_edge.llama.chat import ChatFormat
-from drift_edge.llama.context import Context
 from drift_edge.llama.model import Model
 from drift_edge.messages import check_prompt
+from drift_edge.verdict import Verdict
 
 DEFAULT_TRIES = 3
 DEFAULT_CONTEXT = 4_096
@@ -90,25 +86,10 @@ class GuardModel:
         self._form = FORMS[form]
         self._model = Model(path, gpu_layers=gpu_layers)
         try:
-            self._format = ChatFormat(self._model)
-            self._bad, self._good = self._beginnings(self._form.bad), self._beginnings(self._form.good)
-            if set(self._bad) & set(self._good):
-                raise UsageError(
-                    f"{self._model.path.name}: {self._form.bad!r} and {self._form.good!r} begin with one token in this "
-                    "tokenizer, so it cannot judge in this form"
-                )
-            # With flash attention, what is left of the answer before would move the verdict on this one.
-            self._context = Context(self._model, n_seq=1, n_ctx=n_ctx, flash_attn="off")
+            self._verdict = Verdict(self._model, (self._form.bad, self._form.good), n_ctx=n_ctx)
         except BaseException:
             self._model.close()
             raise
-
-    def _beginnings(self, text: str) -> list[int]:
-        """First tokens of the word, with and without a space or a capital."""
-        words = [f"{space}{word}" for word in (text, text.lower(), text.upper()) for space in ("", " ")]
-        found = (self._model.tokenize(word, special=False, continues=True) for word in words)
-        blank = self._model.tokenize(" ", special=False, continues=True)
-        return sorted({ids[0] for ids in found if ids}.difference(blank))
 
     def risk(self, messages: Sequence[Mapping[str, str]], answer: str) -> float:
         """As `Judge.risk`; the last message is the question.
@@ -125,14 +106,11 @@ class GuardModel:
             before, _, rest = self._form.question.partition("{question}")
             between, _, behind = rest.partition("{answer}")
             asked = [{"role": "user", "content": "".join((before, question, between, answer, behind))}]
-        self._context.prefill({0: self._format.encode(asked, None, {})})
-        row = self._context.logits()[0].astype(np.float64)
-        bad, good = (float(np.logaddexp.reduce(row[ids])) for ids in (self._bad, self._good))
-        return 1 / (1 + math.exp(min(good - bad, 700.0)))
+        return float(self._verdict.shares(asked)[0])
 
     def close(self) -> None:
         """Free the model."""
-        self._context.close()
+        self._verdict.close()
         self._model.close()
 
     def __enter__(self) -> GuardModel:

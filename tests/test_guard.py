@@ -128,7 +128,7 @@ def test_risk_is_the_share_of_the_bad_word(form: str, tmp_path: Path) -> None:
         risk = guard.risk(ASK, told)
         assert guard.risk(ASK, "Something else") != risk
         assert guard.risk(ASK, told) == pytest.approx(risk, abs=1e-6)
-        bad, good = guard._bad, guard._good
+        bad, good = guard._verdict.beginnings
     before, between = str(FORMS[form].question).split("{question}")
     between, behind = between.split("{answer}")
     text = f"<|user|>{before}{ASK[0]['content']}{between}{told}{behind}<|end|><|assistant|>"
