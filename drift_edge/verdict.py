@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from drift_edge.errors import UsageError
 from drift_edge.llama.chat import ChatFormat
 from drift_edge.llama.context import Context
 from drift_edge.llama.model import Model
+from drift_edge.llama.template import Message
 from drift_edge.rewards import FloatArray
 
 
@@ -42,7 +43,7 @@ class Verdict:
         # With flash attention, what is left of the question before would move the verdict on this one.
         self._context = Context(model, n_seq=1, n_ctx=n_ctx, flash_attn="off")
 
-    def shares(self, messages: Sequence[Mapping[str, str]]) -> FloatArray:
+    def shares(self, messages: Sequence[Message]) -> FloatArray:
         """How likely each word begins the answer: float64 (words,), whose sum is 1; NaN where a logit is.
 
         Args:
@@ -55,8 +56,9 @@ class Verdict:
         self._context.prefill({0: self._format.encode(messages, None, {})})
         row = self._context.logits()[0].astype(np.float64)
         told = np.array([np.logaddexp.reduce(row[ids]) for ids in self.beginnings])
-        shares: FloatArray = np.exp(told - told.max())
-        return shares / shares.sum()
+        raised = np.exp(told - told.max())
+        shares: FloatArray = raised / raised.sum()
+        return shares
 
     def close(self) -> None:
         """Free the context."""
