@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drift_edge.errors import UsageError
+from drift_edge.errors import RefusedError, UsageError
 from drift_edge.sampling import new_seed
 
 from . import chat
@@ -61,8 +61,12 @@ def ask(n: int, settings: Settings, *, as_json: bool = False) -> None:
     settings = replace(settings, weights={}, steer="logits", save=False)
     profile, pool = chat.open_profile(settings, None, wanted=True)
     screen = Screen(settings.color, quiet=as_json)
-    with chat.loaded(settings, pool, screen) as engine, chat.learning(profile, engine, settings, screen) as learner:
-        dialogue = Dialogue(engine, settings, screen, Autosave(None, screen.note), learner)
+    with (
+        chat.loaded(settings, pool, screen) as engine,
+        chat.learning(profile, engine, settings, screen) as learner,
+        chat.guarding(settings) as judge,
+    ):
+        dialogue = Dialogue(engine, settings, screen, Autosave(None, screen.note), learner, judge=judge)
         course = Course(dialogue, questions(builtin=settings.llm is None), n, as_json=as_json)
         interrupted = False
         try:
@@ -124,11 +128,15 @@ class Course:
                 screen.say(f"\n{where}  {question}", "bold")
             dialogue.begin(question)
             unseen = self._done < _FIRST * self._n
-            shown = self._duels.draw(blocked=self._learner.profile.settings.blocked, unseen=unseen)
+            shown = self._duels.draw(blocked=dialogue.blocked, unseen=unseen)
             own = dialogue.steering
             # With one attribute alone, the person's own answer stands against it.
             sides = [own, *(own._replace(weights=on_top(own.weights, name), active=own.active + 1) for name in shown)]
-            two = show_two(dialogue, *sides[-2:])
+            try:
+                two = show_two(dialogue, *sides[-2:])
+            except RefusedError as error:
+                screen.note(f"{error}; on to the next question")
+                continue
             if two is None:
                 continue
             if self._as_json:

@@ -168,13 +168,15 @@ class Dialogue:
         """What the next answer is steered by: the person's own weights, or those of the profile."""
         settings = self.settings
         if settings.weights or self.learner is None:
-            beta = settings.beta or DEFAULT_BETA
+            usual: tuple[float | None, float | None] = DEFAULT_BETA, None
             weights, active = settings.weights, settings.active or DEFAULT_ACTIVE
         else:
-            beta = settings.beta or self.learner.profile.settings.beta
+            usual = self.learner.profile.settings.steering
             weights = self.learner.weights(settings.active, settings.allow)
             active = len(weights) or DEFAULT_ACTIVE
-        return Steering(weights, beta if settings.strength is None else None, active, settings.strength)
+        own = settings.beta, settings.strength
+        beta, strength = usual if own == (None, None) else own
+        return Steering(weights, beta, active, strength)
 
     @property
     def blocked(self) -> tuple[str, ...]:

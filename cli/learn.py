@@ -13,6 +13,7 @@ import typer
 
 from drift_edge.errors import PreferencesError, UsageError
 
+from . import options
 from .scorer import ContextSize, SmallLM, SmallLMLayers, TextLength, Threads, Verbose, settings_by
 from .which import MODEL, AsJson
 
@@ -106,6 +107,9 @@ def learn(
         bool, typer.Option("--exact", help="Score every attribute in every pair; drop none that cannot become active.")
     ] = False,
     llm: Annotated[str | None, typer.Option(metavar=MODEL, help="The LLM; only --ask uses it.")] = None,
+    guard: options.Guard = None,
+    guard_form: options.GuardForm = None,
+    guard_tries: options.GuardTries = None,
     slm: SmallLM = None,
     attributes: Annotated[Path | None, typer.Option(help="TOML file of a pool of your own.")] = None,
     ctx_size: ContextSize = None,
@@ -144,6 +148,9 @@ def learn(
     flags: dict[str, object] = {
         "llm": llm,
         "slm": slm,
+        "guard": guard,
+        "guard-form": guard_form and guard_form.value,
+        "guard-tries": guard_tries,
         "attributes": attributes,
         "ctx-size": ctx_size,
         "threads": threads,

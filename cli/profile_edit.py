@@ -31,7 +31,8 @@ def set_weights(
     profile: ProfileFlag = None,
     estimator: Annotated[str | None, typer.Option(help="How weights are made of the choices.")] = None,
     reduction: Annotated[str | None, typer.Option(help="Log-probabilities of a response: sum, mean or sqrt.")] = None,
-    beta: Annotated[float | None, typer.Option(help="Strength; smaller steers more.")] = None,
+    beta: Annotated[float | None, typer.Option(help="The paper's beta; smaller steers more.")] = None,
+    strength: Annotated[float | None, typer.Option(help="Instead of a beta: 0 to 1, how far to steer.")] = None,
     active: Annotated[int | None, typer.Option(help="Most attributes that take part at once.")] = None,
     renormalise: Annotated[
         bool | None, typer.Option("--renormalise/--no-renormalise", help="Scale the active weights to length 1.")
@@ -49,6 +50,7 @@ def set_weights(
         "estimator": estimator,
         "reduction": reduction,
         "beta": beta,
+        "strength": strength,
         "active": active,
         "renormalise": renormalise,
         "journal": journal,
@@ -113,7 +115,7 @@ def undo(name: Name = None, profile: ProfileFlag = None, as_json: AsJson = False
 
 
 def reset(name: Name = None, profile: ProfileFlag = None, yes: _Yes = False, as_json: AsJson = False) -> None:
-    """Forget all choices and weights; pins, blocks, beta and the like stay."""
+    """Forget all choices and weights; pins, blocks, strength and the like stay."""
     from .charts import counted
 
     found = existing(name, profile)

@@ -191,7 +191,8 @@ def summary(profile: Profile) -> str:
     if profile.pending:
         more.append(f"{profile.pending} not scored yet")
     facts = f" ({', '.join(more)})" if more else ""
-    how = f"{settings.estimator}, {settings.reduction} over tokens, beta {settings.beta:g}"
+    strong = f"beta {settings.beta:g}" if settings.strength is None else f"strength {settings.strength:g}"
+    how = f"{settings.estimator}, {settings.reduction} over tokens, {strong}"
     by = f", scored by {profile.slm.name}" if profile.slm else ""
     return f"{profile.path}: {counted(profile.n, 'choice')}{facts}\n{how}{by}"
 

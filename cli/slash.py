@@ -20,6 +20,8 @@ from .render import weights_text
 from .session import read_session
 from .why import show_why
 
+_STEERED = ("beta", "strength", "active")  # what a profile may say
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -137,7 +139,7 @@ def _show(dialogue: Dialogue, name: str) -> None:
     value = dialogue.settings.get(name)
     if name == "weights":
         text = weights_text(value) or "none"
-    elif name in ("beta", "active") and value is None and (set_by := getattr(dialogue.steering, name)) is not None:
+    elif name in _STEERED and value is None and (set_by := getattr(dialogue.steering, name)) is not None:
         text = f"{set_by:g}"
     elif isinstance(value, bool):
         text = "on" if value else "off"

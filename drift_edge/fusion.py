@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_edge import kernel
-from drift_edge.errors import UsageError
-from drift_edge.weights import check_beta, check_strength
+from drift_edge.weights import check_beta, check_exclusive, check_strength
 
 DEFAULT_BETA = 0.5  # the paper's, in its experiments on generation
 LEAST_BETA = 0.25  # without a least one, tokens at which the attributes hardly differ would be steered by their noise
@@ -30,10 +29,9 @@ def check_steering(beta: float | None, strength: float | None) -> tuple[float | 
     Raises:
         UsageError: both were, or one is out of range.
     """
+    check_exclusive(beta, strength)
     if strength is None:
         return check_beta(DEFAULT_BETA if beta is None else beta), None
-    if beta is not None:
-        raise UsageError("beta and strength exclude each other: both say how strongly to steer")
     return None, check_strength(strength)
 
 

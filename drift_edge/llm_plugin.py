@@ -36,7 +36,8 @@ class DriftEdge(llm.Model):
         slm: str | None = Field(None, description="GGUF file of the small LM")
         profile: str = Field("default", description="Name or path of the profile that steers; none is no profile")
         weights: str | None = Field(None, description="As concise=0.8,vivid=-0.3, or @FILE.json; not the profile's")
-        beta: float | None = Field(None, description="Strength, smaller steers more; else the profile's, or 0.5")
+        beta: float | None = Field(None, description="The paper's beta, smaller steers more; else the profile's")
+        strength: float | None = Field(None, description="Instead of beta: 0 to 1, how far from the plain answer")
         temperature: float = Field(0.8, description="0 takes the likeliest token")
         seed: int | None = Field(None, description="Makes the answer reproducible")
         max_tokens: int = Field(512, description="Most tokens of the answer")
@@ -66,11 +67,12 @@ class DriftEdge(llm.Model):
     ) -> Iterator[str]:
         options = prompt.options
         drift = self._engine((options.pair, options.llm, options.slm))
-        weights, beta = _steering(drift, options)
+        weights, beta, strength = _steering(drift, options)
         events = drift.chat(
             _messages(prompt, conversation),
             weights=weights,
             beta=beta,
+            strength=strength,
             active=max(1, len(weights)),
             sampler=drift_edge.SamplerSettings(temperature=options.temperature),
             seed=options.seed,
@@ -108,8 +110,10 @@ class DriftEdge(llm.Model):
         return drift
 
 
-def _steering(drift: drift_edge.Drift, options: DriftEdge.Options) -> tuple[dict[str, float], float]:
-    """The weights and the strength: what is asked for, else the profile's."""
+def _steering(
+    drift: drift_edge.Drift, options: DriftEdge.Options
+) -> tuple[dict[str, float], float | None, float | None]:
+    """The weights, and beta or strength: what is asked for, else the profile's."""
     from drift_edge.weights import parse_weights
 
     profile = None
@@ -119,8 +123,9 @@ def _steering(drift: drift_edge.Drift, options: DriftEdge.Options) -> tuple[dict
         weights = parse_weights(options.weights, drift.attributes)
     else:
         weights = {} if profile is None else profile.weights()
-    beta = 0.5 if profile is None else profile.settings.beta
-    return weights, beta if options.beta is None else options.beta
+    if profile is None or (options.beta, options.strength) != (None, None):
+        return weights, options.beta, options.strength
+    return weights, *profile.settings.steering
 
 
 def _messages(prompt: llm.Prompt, conversation: llm.Conversation | None) -> list[dict[str, str]]:

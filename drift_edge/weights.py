@@ -62,6 +62,12 @@ def check_strength(strength: float) -> float:
     return float(strength)
 
 
+def check_exclusive(beta: float | None, strength: float | None) -> None:
+    """Raises UsageError where both are given."""
+    if beta is not None and strength is not None:
+        raise UsageError("beta and strength exclude each other: both say how strongly to steer")
+
+
 def check_active(active: int) -> int:
     """`active`, the number of attributes that take part at most.
 

@@ -10,7 +10,7 @@ def main() -> None:
     messages = [{"role": "user", "content": "How do I make tea?"}]
     with Drift.builtin() as drift:  # or Drift.load("llm.gguf", "slm.gguf")
         learner = drift.learner("example")  # a profile of that name
-        beta = learner.profile.settings.beta
+        beta, strength = learner.profile.settings.steering
 
         for event in drift.chat(messages, weights={"concise": 0.8, "vivid": -0.3}):
             if isinstance(event, Token):
@@ -18,8 +18,8 @@ def main() -> None:
         print("\n")
 
         # One answer by what is known of the person, one that asks about something not known yet.
-        own = drift.complete(messages, weights=learner.weights(), beta=beta)
-        other = drift.complete(messages, weights=learner.probes()[0], beta=beta, attempt=1)
+        own = drift.complete(messages, weights=learner.weights(), beta=beta, strength=strength)
+        other = drift.complete(messages, weights=learner.probes()[0], beta=beta, strength=strength, attempt=1)
         chosen, rejected = sorted((own.text, other.text), key=len)
         print(f"better: {chosen}\nthan:   {rejected}\n")
 

@@ -78,6 +78,10 @@ def test_the_profile_steers(model: Any, bpe_files: tuple[Path, Path]) -> None:
     assert steering(profile="anna")["weights"] == {"formal": 0.7}
     assert steering(profile="anna")["beta"] == 0.8
     assert steering(profile="anna", beta=2.0)["beta"] == 2.0
+    assert steering(profile="anna", strength=0.3).items() >= {"beta": None, "strength": 0.3}.items()
+    Profile.open("anna").configure(strength=0.6)
+    assert steering(profile="anna").items() >= {"beta": None, "strength": 0.6}.items()
+    assert steering(profile="anna", beta=2.0).items() >= {"beta": 2.0, "strength": None}.items()
     assert steering(profile="anna", weights="vivid=1")["weights"] == {"vivid": 1.0}
     for options in ({}, {"profile": "none"}):
         assert steering(**options)["weights"] == {}
@@ -87,6 +91,7 @@ def test_errors_are_told_in_its_way(model: Any, bpe_files: tuple[Path, Path]) ->
     llm_path, slm_path = map(str, bpe_files)
     for options, message in (
         ({"weights": "temper=1"}, "temper"),
+        ({"weights": "vivid=1", "beta": 0.5, "strength": 0.5}, "exclude each other"),
         ({"llm": "x.gguf"}, "go together"),
         ({"llm": "x.gguf", "slm": "y.gguf"}, "x.gguf"),
         ({"pair": "nothing-1b"}, "nothing-1b"),

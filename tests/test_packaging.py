@@ -34,7 +34,11 @@ def test_wheel_from_sdist_runs_from_an_empty_folder(tmp_path: Path) -> None:
     assert any(n.endswith("drift_edge/kernel/_kernel.c") for n in names)
     assert any(n.endswith("drift-nano-llm-Q8_0.gguf") for n in names)
     with zipfile.ZipFile(wheel) as archive:
-        tops = {n.split("/")[0] for n in archive.namelist()}
+        installed = set(archive.namelist())
+    tops = {n.split("/")[0] for n in installed}
+    page = {f"drift_edge/server/page/{path.name}" for path in (ROOT / "drift_edge/server/page").iterdir()}
+    data = {"drift_edge/py.typed", "drift_edge/data/attributes.toml", "drift_edge/models/catalogue.toml"}
+    assert page | data <= installed
     assert tops == {"drift_edge", f"{wheel.name.rsplit('-', 3)[0]}.dist-info"}
     assert "-cp311-abi3-" in wheel.name
 

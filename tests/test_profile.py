@@ -138,7 +138,7 @@ def test_the_file_is_what_the_command_prints(path: Path) -> None:
     assert data["attributes"] == {"warm": "You are warm.", "brief": "You are brief."}
     assert data["base"] == "Base."
     assert data["slm"] == {"name": "nano", "fingerprint": "0123456789abcdef"}
-    assert data["schema"] == 2
+    assert data["schema"] == 3
 
 
 def test_the_same_choice_counts_once(path: Path) -> None:
@@ -308,6 +308,18 @@ def test_forgetting_what_is_not_there(path: Path) -> None:
     assert profile.n == 4
 
 
+def test_beta_and_strength_take_each_others_place(path: Path) -> None:
+    profile, *_ = learned(path)
+    assert profile.settings.steering == (0.5, None)
+    profile.configure(strength=0.3)
+    assert Profile.open(path).settings.steering == (None, 0.3)
+    profile.configure(active=3)
+    profile.reset()
+    assert Profile.open(path).settings.steering == (None, 0.3)
+    profile.configure(beta=0.25)
+    assert Profile.open(path).settings.steering == (0.25, None)
+
+
 def test_reset_keeps_pins_and_blocks(path: Path) -> None:
     profile, *_ = learned(path)
     profile.pin("warm")
@@ -426,6 +438,9 @@ def test_renormalised_weights_have_length_one(path: Path) -> None:
         (lambda p: p.block("nice"), "unknown attribute 'nice'"),
         (lambda p: p.configure(beta=0), "beta: expected a number over 0"),
         (lambda p: p.configure(beta=math.inf), "beta: expected a number over 0"),
+        (lambda p: p.configure(strength=1.1), "strength: expected a number from 0"),
+        (lambda p: p.configure(strength=math.nan), "strength: expected a number from 0"),
+        (lambda p: p.configure(beta=0.5, strength=0.5), "beta and strength exclude each other"),
         (lambda p: p.configure(active=0), "active: expected a whole number"),
         (lambda p: p.configure(reduction="max"), "reduction: expected one of sum, mean, sqrt, got 'max'"),
         (lambda p: p.configure(estimator="best"), "estimator: expected one of closed-form"),

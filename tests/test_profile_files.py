@@ -183,7 +183,7 @@ def corrupt(path: Path, raw: bytes) -> str:
         (b"{}", "at $.schema: expected int, got nothing"),
         (b'{"schema": "1"}', "at $.schema: expected int, got str"),
         (b'{"schema": true}', "at $.schema: expected int, got bool"),
-        (b'{"schema": 0}', "at $.schema: expected 1 to 2, got 0"),
+        (b'{"schema": 0}', "at $.schema: expected 1 to 3, got 0"),
         (b'{"schema": 1}', "at $.attributes: expected dict, got nothing"),
         (b" " * ((16 << 20) + 1), "at most 16,777,216 bytes"),
     ],
@@ -214,6 +214,8 @@ def test_what_is_no_profile(raw: bytes, expected: str, path: Path) -> None:
         ("weights", [], "$.weights: expected dict, got list"),
         ("reduction", "max", "$.reduction: expected one of sum, mean, sqrt, got 'max'"),
         ("estimator", ["best"], "$.estimator: expected"),
+        ("strength", 2, "$.strength: expected a number from 0"),
+        ("strength", "much", "$.strength: expected a number from 0"),
         ("beta", 0, "$.beta: expected a number over 0"),
         ("beta", 10**400, "$.beta: expected"),
         ("active", 2.5, "$.active: expected a whole number"),
@@ -319,7 +321,7 @@ def test_restore_refuses(profile: Profile, path: Path) -> None:
     backup = path.with_name("me.json.bak")
     with pytest.raises(UsageError, match="is not damaged"):
         Profile.restore(path)
-    path.write_bytes(b'{"schema": 3}')
+    path.write_bytes(b'{"schema": 4}')
     with pytest.raises(ProfileVersionError):
         Profile.restore(path)
     path.write_bytes(b"")
@@ -337,11 +339,11 @@ def test_restore_refuses(profile: Profile, path: Path) -> None:
 
 
 def test_a_newer_profile_is_left_as_it_is(profile: Profile, path: Path) -> None:
-    data = json.dumps({**profile.to_dict(), "schema": 3, "new": [1]}).encode()
+    data = json.dumps({**profile.to_dict(), "schema": 4, "new": [1]}).encode()
     path.write_bytes(data)
     before = files(path.parent)
     for attempt in (lambda: Profile.open(path), lambda: profile.pin("brief"), lambda: Profile.restore(path)):
-        with pytest.raises(ProfileVersionError, match=r"at \$.schema: found 3, this drift-edge writes 2") as caught:
+        with pytest.raises(ProfileVersionError, match=r"at \$.schema: found 4, this drift-edge writes 3") as caught:
             attempt()
         assert str(path) in str(caught.value)
     assert files(path.parent) == before
@@ -349,28 +351,28 @@ def test_a_newer_profile_is_left_as_it_is(profile: Profile, path: Path) -> None:
 
 def test_a_journal_of_a_newer_version(profile: Profile, path: Path) -> None:
     journal = path.with_suffix(".jsonl")
-    journal.write_bytes(journal.read_bytes().replace(b'"schema":2', b'"schema":3'))
+    journal.write_bytes(journal.read_bytes().replace(b'"schema":3', b'"schema":4'))
     path.unlink()
-    with pytest.raises(ProfileVersionError, match=r"me.jsonl: line 1: at \$.schema: found 3"):
+    with pytest.raises(ProfileVersionError, match=r"me.jsonl: line 1: at \$.schema: found 4"):
         Profile.open(path)
     assert profile.n == 2
 
 
 def test_migrations_are_taken_one_by_one(profile: Profile, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if schema 3 had renamed `active`, and schema 4 doubled beta."""
+    """As if schema 4 had renamed `active`, and schema 5 doubled beta."""
     data: dict[str, Any] = profile.to_dict()
     data["most"], data["beta"] = data.pop("active"), 0.25
     path.write_text(json.dumps(data))
-    monkeypatch.setattr(profile_file, "SCHEMA", 4)
+    monkeypatch.setattr(profile_file, "SCHEMA", 5)
     steps: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
-        2: lambda old: {**old, "active": old["most"]},
-        3: lambda old: {**old, "beta": 2 * old["beta"]},
+        3: lambda old: {**old, "active": old["most"]},
+        4: lambda old: {**old, "beta": 2 * old["beta"]},
     }
     monkeypatch.setattr(profile_file, "MIGRATIONS", steps)
     found = Profile.open(path)
     assert (found.settings.active, found.settings.beta, found.n) == (7, 0.5, 2)
     found.pin("brief")
-    assert json.loads(path.read_text())["schema"] == 4
+    assert json.loads(path.read_text())["schema"] == 5
 
 
 @pytest.mark.parametrize("lost", ["nothing", "profile", "journal"])
@@ -382,9 +384,9 @@ def test_a_file_that_names_no_text_length_was_scored_by_500_tokens(lost: str, pr
     path.write_text(json.dumps(data))
     journal = path.with_suffix(".jsonl")
     start, *lines = journal.read_text().splitlines(keepends=True)
-    assert '"schema":2' in start
+    assert '"schema":3' in start
     assert '"text_length":500,' in start
-    journal.write_text("".join([start.replace('"schema":2', '"schema":1').replace('"text_length":500,', ""), *lines]))
+    journal.write_text("".join([start.replace('"schema":3', '"schema":1').replace('"text_length":500,', ""), *lines]))
     if lost != "nothing":
         {"profile": path, "journal": journal}[lost].unlink()
     found = Profile.open(path, slm=NANO, attributes=POOL, text_length=500)
@@ -392,9 +394,21 @@ def test_a_file_that_names_no_text_length_was_scored_by_500_tokens(lost: str, pr
     assert found.table() == profile.table()
     found.add(pair(9), scores([1, 1], [0, 0]))
     written = json.loads(path.read_text())
-    assert (written["schema"], written["text_length"], found.n) == (2, 500, 3)
+    assert (written["schema"], written["text_length"], found.n) == (3, 500, 3)
     with pytest.raises(ProfileMismatchError):
         Profile.open(path, text_length=300)
+
+
+def test_a_file_that_names_no_strength_steers_by_its_beta(profile: Profile, path: Path) -> None:
+    """Schema 2."""
+    data: dict[str, Any] = {**profile.to_dict(), "schema": 2, "beta": 0.25}
+    del data["strength"]
+    path.write_text(json.dumps(data))
+    profile.refresh()
+    assert (profile.settings.steering, profile.n) == ((0.25, None), 2)
+    profile.configure(strength=0.4)
+    written = json.loads(path.read_text())
+    assert (written["schema"], written["beta"], written["strength"]) == (3, 0.25, 0.4)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "500", None])

@@ -19,11 +19,12 @@ from drift_edge.rewards import DEFAULT_TEXT_LENGTH, check_text_length
 from drift_edge.statistics import Statistics
 from drift_edge.weights import MAX_WEIGHT
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_FILE = 16 << 20
 #: What makes of a file of one schema one of the next: `MIGRATIONS[1]` takes schema 1 to schema 2.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda data: {"text_length": DEFAULT_TEXT_LENGTH, **data},
+    2: lambda data: {"strength": None, **data},
 }
 
 

@@ -1,7 +1,7 @@
 """The journal: a person's choices beside their profile, one JSON object a line, each on the disk before it counts.
 
 ```
-{"seq": 1, "time": "…", "start": {"schema": 2, "profile": …, "slm": …, "base": …, …, "statistics": …}}
+{"seq": 1, "time": "…", "start": {"schema": 3, "profile": …, "slm": …, "base": …, …, "statistics": …}}
 {"seq": 2, "time": "…", "choice": "5f2c…", "pair": {…}, "scores": {…}}
 {"seq": 3, "time": "…", "choice": "a81e…", "pair": {…}}                   recorded, to be scored
 {"seq": 4, "time": "…", "scored": "a81e…", "scores": {…}}

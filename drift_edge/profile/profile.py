@@ -25,7 +25,7 @@ from drift_edge.profile.settings import Settings
 from drift_edge.profile.store import Store
 from drift_edge.profile.view import ProfileView, profile_path
 from drift_edge.rewards import PairScores, check_text_length
-from drift_edge.weights import check_weights
+from drift_edge.weights import check_exclusive, check_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,7 @@ class Profile(ProfileView):
         reduction: str | None = None,
         estimator: str | None = None,
         beta: float | None = None,
+        strength: float | None = None,
         active: int | None = None,
         renormalise: bool | None = None,
         half_life: float | None = None,
@@ -224,12 +225,13 @@ class Profile(ProfileView):
         """Change settings; None leaves one as it is. Another reduction or half-life counts all choices anew.
 
         Args:
-            reduction, estimator, beta, active, renormalise: see `Settings`.
+            reduction, estimator, beta, strength, active, renormalise: see `Settings`; beta and strength take each
+                other's place.
             half_life: in choices; 0 counts all alike again.
             journal: False erases the choices and keeps their numbers; True keeps the choices from now on.
 
         Raises:
-            UsageError: a value is wrong.
+            UsageError: a value is wrong, or both beta and strength are given.
             ProfileError: choices would have to be counted anew that were not kept, or it cannot be written; nothing
                 has changed.
         """
@@ -237,6 +239,7 @@ class Profile(ProfileView):
             "reduction": reduction,
             "estimator": estimator,
             "beta": beta,
+            "strength": strength,
             "active": active,
             "renormalise": renormalise,
             "journal": journal,
@@ -244,6 +247,9 @@ class Profile(ProfileView):
         given = {name: value for name, value in given.items() if value is not None}
         if half_life is not None:
             given["half_life"] = half_life or None
+        check_exclusive(beta, strength)
+        if beta is not None:
+            given["strength"] = None
         return self._set(lambda state: replace(state.settings, **given))
 
     def delete(self) -> tuple[Path, ...]:

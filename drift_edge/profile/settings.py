@@ -10,7 +10,7 @@ from typing import Any
 from drift_edge.approximation import check_estimator
 from drift_edge.errors import UsageError
 from drift_edge.rewards import check_reduction
-from drift_edge.weights import DEFAULT_BLOCKED, MAX_WEIGHT, check_active, check_beta
+from drift_edge.weights import DEFAULT_BLOCKED, MAX_WEIGHT, check_active, check_beta, check_strength
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,8 @@ class Settings:
     Attributes:
         reduction: of the rewards (`rewards.REDUCTIONS`).
         estimator: of the weights (`approximation.ESTIMATORS`).
-        beta: strength of decoding.
+        beta: of Eq. 15, where no strength is set.
+        strength: how far steering may go (`drift_edge.fusion`); None leaves it to beta.
         active: how many attributes take part in decoding at most.
         renormalise: whether the active weights are scaled to length 1.
         half_life: in choices, after which one counts half; None counts all alike.
@@ -36,6 +37,7 @@ class Settings:
     reduction: str = "sum"
     estimator: str = "whitened"
     beta: float = 0.5
+    strength: float | None = None
     active: int = 7
     renormalise: bool = False
     half_life: float | None = None
@@ -51,6 +53,16 @@ class Settings:
                 check(value)
             except (TypeError, OverflowError):  # no dict has a list among its keys, and no double holds 10^400
                 raise UsageError(f"{name}: expected another kind of value, got {value!r:.60}") from None
+
+    @property
+    def steering(self) -> tuple[float | None, float | None]:
+        """Beta and strength as `Drift.chat` takes them: the one that holds, and None."""
+        return (self.beta, None) if self.strength is None else (None, self.strength)
+
+
+def _check_strength(value: Any) -> None:
+    if value is not None:
+        check_strength(value)
 
 
 def _check_half_life(value: Any) -> None:
@@ -91,6 +103,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "reduction": check_reduction,
     "estimator": check_estimator,
     "beta": check_beta,
+    "strength": _check_strength,
     "active": check_active,
     "renormalise": _switch("renormalise"),
     "half_life": _check_half_life,

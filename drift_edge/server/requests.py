@@ -165,6 +165,7 @@ class SettingsPatch(Strict):
     reduction: str | None = None
     estimator: str | None = None
     beta: float | None = None
+    strength: float | None = None
     active: Count | None = None
     renormalise: bool | None = None
     half_life: float | None = None

@@ -27,6 +27,7 @@ from drift_edge.weights import DEFAULT_BLOCKED
 
 T = TypeVar("T")
 U = TypeVar("U")
+Strong = tuple[float | None, float | None]  # beta and strength
 
 _REMEMBERED = 64  # answers that can be explained
 _PROFILES = 64  # whose probes are counted
@@ -171,13 +172,13 @@ class Service:
         defaults, drift = self.defaults, question.drift
         given = {name: value for name in _SAMPLERS if (value := getattr(question, name)) is not None}
         stop = (question.stop,) if isinstance(question.stop, str) else question.stop
-        beta, strength = _strong(drift, defaults)
-        profile, weights, usual_beta, active = await self._steering(drift)
+        profile, weights, usual, active = await self._steering(drift)
+        beta, strength = _strong(drift, defaults, usual)
         return Call(
             messages=question.conversation(defaults.system),
             profile=profile,
             weights=weights,
-            beta=usual_beta if beta is None and strength is None else beta,
+            beta=beta,
             strength=strength,
             active=active,
             steer=drift.mode or defaults.steer,
@@ -190,17 +191,17 @@ class Service:
             logprobs=logprobs,
         )
 
-    async def _steering(self, drift: DriftField) -> tuple[str | None, Mapping[str, float], float, int]:
-        """Profile, weights, the beta that goes with them, and how many are active."""
+    async def _steering(self, drift: DriftField) -> tuple[str | None, Mapping[str, float], Strong, int]:
+        """Profile, weights, the beta or strength that goes with them, and how many are active."""
         defaults, named = self.defaults, "profile" in drift.model_fields_set
         active = _first(drift.active, defaults.active)
         name = drift.profile if named else defaults.profile
         weights = drift.weights if named else _first(drift.weights, defaults.weights or None)
         if weights is not None or name is None:
-            return None, weights or {}, DEFAULT_BETA, _first(active, DEFAULT_ACTIVE)
+            return None, weights or {}, (DEFAULT_BETA, None), _first(active, DEFAULT_ACTIVE)
         profile = await self.profile(name)
         learned = self.learner(profile).weights(active, defaults.allow)
-        return name, learned, profile.settings.beta, len(learned) or DEFAULT_ACTIVE
+        return name, learned, profile.settings.steering, len(learned) or DEFAULT_ACTIVE
 
     def events(self, call: Call) -> AsyncGenerator[Event, None]:
         """An answer, when its turn comes.
@@ -303,11 +304,10 @@ class Service:
             ) from None
 
 
-def _strong(drift: DriftField, defaults: Defaults) -> tuple[float | None, float | None]:
-    """Beta and strength: the request's, where it has either, else the server's."""
-    if drift.beta is not None or drift.strength is not None:
-        return drift.beta, drift.strength
-    return defaults.beta, defaults.strength
+def _strong(drift: DriftField, defaults: Defaults, usual: Strong) -> Strong:
+    """Beta and strength: the request's, where it has either, else the server's, else the profile's."""
+    given = (drift.beta, drift.strength), (defaults.beta, defaults.strength)
+    return next((strong for strong in given if strong != (None, None)), usual)
 
 
 def _first(value: T | None, other: U) -> T | U:

@@ -79,7 +79,7 @@ class Window:
         self.bars = tk.Canvas(right, width=320, height=BARS * ROW + 8, highlightthickness=0, background="white")
         self.bars.pack(pady=8)
         ttk.Label(right, text="Strength").pack(anchor="w")
-        self.strength = ttk.Scale(right, from_=0.5, to=4.0, value=2.0)  # 1/beta; 2 is the paper's beta of 0.5
+        self.strength = ttk.Scale(right, from_=0.0, to=1.0, value=0.5)
         self.strength.pack(fill="x")
         self.status = ttk.Label(right, foreground="#777777", wraplength=320)
         self.status.pack(anchor="w", pady=(12, 0))
@@ -111,12 +111,12 @@ class Window:
         self.busy = True
         self.sides = ["", ""] if twice else [""]
         self.order = random.choice([(0, 1), (1, 0)]) if twice else (0,)  # so that no side is always the own one
-        beta = 1 / self.strength.get()
+        strength = self.strength.get()
         if twice:
             self._show_panes()
-            self.worker.ask_twice(list(self.messages), beta)
+            self.worker.ask_twice(list(self.messages), strength)
         else:
-            self.worker.ask(list(self.messages), beta)
+            self.worker.ask(list(self.messages), strength)
         self._enable()
 
     def chose(self, side: int) -> None:

@@ -67,17 +67,17 @@ class Worker:
         self._thread = threading.Thread(target=self._work, args=(load, profile), name="engine")
         self._thread.start()
 
-    def ask(self, messages: Messages, beta: float) -> None:
+    def ask(self, messages: Messages, strength: float) -> None:
         """Answer a conversation by the profile's weights."""
         cancel = self._cancel = CancelToken()
-        self._jobs.put(lambda drift, learner: self._answer(drift, [learner.weights()], messages, beta, cancel))
+        self._jobs.put(lambda drift, learner: self._answer(drift, [learner.weights()], messages, strength, cancel))
 
-    def ask_twice(self, messages: Messages, beta: float) -> None:
+    def ask_twice(self, messages: Messages, strength: float) -> None:
         """Answer twice: by the profile's weights, and by those whose comparison teaches most."""
         cancel = self._cancel = CancelToken()
 
         def job(drift: Drift, learner: Learner) -> None:
-            self._answer(drift, [learner.weights(), learner.probes()[0]], messages, beta, cancel)
+            self._answer(drift, [learner.weights(), learner.probes()[0]], messages, strength, cancel)
 
         self._jobs.put(job)
 
@@ -117,12 +117,12 @@ class Worker:
         drift: Drift,
         sides: Sequence[Mapping[str, float]],
         messages: Messages,
-        beta: float,
+        strength: float,
         cancel: CancelToken,
     ) -> None:
         answers = []
         for side, weights in enumerate(sides):
-            for event in drift.chat(messages, weights=weights, beta=beta, attempt=side, cancel=cancel):
+            for event in drift.chat(messages, weights=weights, strength=strength, attempt=side, cancel=cancel):
                 if isinstance(event, Notice):
                     self.inbox.put(Told(event.text))
                 elif isinstance(event, Token | Finish):
@@ -134,8 +134,11 @@ class Worker:
         self.inbox.put(Done(tuple(answer.text for answer in answers), whole, speed))
 
     def _learn(self, learner: Learner, pair: PreferencePair) -> None:
-        lesson = learner.learn(pair)
-        for why in lesson.refused.values():
+        try:
+            refused = learner.learn(pair).refused
+        except DriftError as error:  # of no answer: the next one may be asked for already
+            refused = {pair.id: str(error)}
+        for why in refused.values():
             self.inbox.put(Told(why))
         self._show(learner)
 

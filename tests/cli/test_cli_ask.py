@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -108,6 +109,23 @@ def test_a_person_sees_headings_progress_and_what_was_learned(cli: Cli) -> None:
     assert "expected one of a, b, =, n, q, got 'x'" in err
     assert err[-1].startswith("1 of 2 answered; the same command goes on")
     assert cli("learn", "--ask", "2", stdin=b"a\n").err.startswith("1 answered before\n")
+
+
+def test_what_a_guard_rejects_is_never_shown(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Guard:
+        def risk(self, messages: Sequence[Mapping[str, str]], answer: str) -> float:
+            seen.append(answer)
+            return float(messages[-1]["content"] == first)  # every answer to the first question
+
+    seen: list[str] = []
+    first, second = questions(builtin=True)[:2]
+    monkeypatch.setattr("drift_edge.cli.chat.guarding", lambda settings: nullcontext(settings.guard and Guard()))
+    result = cli("learn", "--ask", "1", "--json", "--guard", "guard.gguf", "--guard-tries", "2", stdin=b"a\n")
+    (line,) = asked(result)
+    assert (line["question"], end(result)["done"], result.code) == (second, 1, 0)
+    assert [text.startswith(first) for text in seen] == [True, True, False, False]
+    assert seen[2:] == [line["a"], line["b"]]
+    assert "on to the next question" in result.err
 
 
 def test_other_models_are_asked_other_questions(cli: Cli) -> None:

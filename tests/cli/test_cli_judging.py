@@ -353,6 +353,16 @@ def test_the_profiles_beta_and_number_of_attributes(lesson: Talk) -> None:
     assert (four["beta"], len(four["weights"])) == (0.4, 2)
 
 
+def test_the_profiles_strength(lesson: Talk) -> None:
+    lesson("/ab", "One", "b")
+    learner = lesson.dialogue.learner
+    assert learner
+    learner.profile.configure(strength=0.25)
+    _, err = lesson("/set strength", "Two", "/set beta 0.4", "Three")
+    assert "strength        0.25" in err
+    assert [(call["beta"], call["strength"]) for call in lesson.engine.calls[-2:]] == [(None, 0.25), (0.4, None)]
+
+
 def test_a_choice_is_on_the_disk_before_it_is_scored(lesson: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 

@@ -275,6 +275,9 @@ def test_set_weights_and_how_they_are_learned(cli: Cli) -> None:
         10.0,
         {"vivid": -0.25},
     )
+    assert cli("profile", "set", "--strength", "0.4").out == "strength 0.4\n"
+    assert cli("profile", "show").out.splitlines()[1].startswith("closed-form, sum over tokens, strength 0.4")
+    assert cli("profile", "set", "--strength", "0.4", "--beta", "0.5").code == 2
     data = json.loads(cli("profile", "set", "--half-life", "0", "--reduction", "mean", "--json").out)
     # Of four tokens chosen and two rejected: sum d = (2/4 + 1/4, -1/2 - 1/4 - 1, 1/4 - 1/2).
     d = np.array([0.75, -1.75, -0.25])

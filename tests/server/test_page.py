@@ -255,6 +255,10 @@ def test_how_strongly_to_steer(words: tuple[WordEngine, Running], visit: Opener)
     ask(page, "three")
     expect(answer(page)).to_contain_text("three")
     assert [(call["beta"], call["strength"]) for call in engine.calls] == [(0.4, None), (None, 0.95), (0.4, None)]
+    server.ask("PATCH", "/v1/drift/profile", {"settings": {"strength": 0.3}})
+    page.reload()
+    expect(told).to_have_text("0.30")
+    expect(strength).to_have_value("0.3")
 
 
 def test_by_keyboard_alone(words: tuple[WordEngine, Running], visit: Opener) -> None:

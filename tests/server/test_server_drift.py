@@ -171,6 +171,11 @@ def test_the_profile_steers_until_a_request_says_otherwise(step: StepEngine, ser
     assert steered_by(beta=2.0) == ("default", {"concise": 0.5}, 2.0)
     assert steered_by(strength=0.25) == ("default", {"concise": 0.5}, None)
     assert step.calls[-1]["strength"] == 0.25
+    server.ask("PATCH", "/v1/drift/profile", {"settings": {"strength": 0.75}})
+    assert steered_by() == ("default", {"concise": 0.5}, None)
+    assert step.calls[-1]["strength"] == 0.75
+    assert steered_by(beta=2.0) == ("default", {"concise": 0.5}, 2.0)
+    assert step.calls[-1]["strength"] is None
     assert steered_by(profile="work") == ("work", {"formal": 1.0}, 0.5)
     assert steered_by(profile=None) == (None, {}, 0.5)
     assert steered_by(weights={"vivid": 1.0}) == (None, {"vivid": 1.0}, 0.5)

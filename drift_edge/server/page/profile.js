@@ -17,7 +17,7 @@ export class ProfilePanel {
     this.rows = new Map();
     this.select = find("#profile-name");
     this.strength = find("#strength");
-    this.beta = null; // the profile's, which steers until a strength is set here
+    this.own = { beta: null, strength: null }; // the profile's, which steer until a strength is set here
     this.set = kept();
     this.select.addEventListener("change", () => {
       const name = this.select.value;
@@ -83,7 +83,7 @@ export class ProfilePanel {
     find("#counts").textContent = n || pending
       ? `Learned from ${n} ${n === 1 ? "choice" : "choices"}${waiting}.`
       : "Nothing learned yet: ask for two answers and choose one.";
-    this.beta = settings.beta;
+    this.own = settings;
     this.tellStrength();
 
     const focused = document.activeElement;
@@ -101,7 +101,7 @@ export class ProfilePanel {
     this.listChoices();
   }
 
-  /** Steer by a strength from 0 to 1, or by the profile's beta again. */
+  /** Steer by a strength from 0 to 1, or as the profile says again. */
   setStrength(strength) {
     this.set = strength;
     try {
@@ -114,8 +114,9 @@ export class ProfilePanel {
   }
 
   tellStrength() {
-    const told = this.set === null ? `beta ${this.beta}` : this.set.toFixed(2);
-    this.strength.value = this.set ?? 0.5; // about what the paper's beta achieves
+    const strength = this.set ?? this.own.strength;
+    const told = strength === null ? `beta ${this.own.beta}` : strength.toFixed(2);
+    this.strength.value = strength ?? 0.5; // about what the paper's beta achieves
     find("#strength-told").textContent = told;
     find("#strength-reset").disabled = this.set === null;
     this.strength.setAttribute("aria-valuetext", told);
