@@ -67,7 +67,7 @@ class DriftEdge(llm.Model):
     ) -> Iterator[str]:
         options = prompt.options
         drift = self._engine((options.pair, options.llm, options.slm))
-        weights, beta, strength = _steering(drift, options)
+        weights, beta, strength, blocked = _steering(drift, options)
         events = drift.chat(
             _messages(prompt, conversation),
             weights=weights,
@@ -78,6 +78,7 @@ class DriftEdge(llm.Model):
             seed=options.seed,
             max_tokens=options.max_tokens,
             speculate="auto",
+            blocked=blocked,
         )
         notices = []
         for event in events:
@@ -112,9 +113,9 @@ class DriftEdge(llm.Model):
 
 def _steering(
     drift: drift_edge.Drift, options: DriftEdge.Options
-) -> tuple[dict[str, float], float | None, float | None]:
-    """The weights, and beta or strength: what is asked for, else the profile's."""
-    from drift_edge.weights import parse_weights
+) -> tuple[dict[str, float], float | None, float | None, tuple[str, ...]]:
+    """The weights, beta or strength, and what is blocked: what is asked for, else the profile's."""
+    from drift_edge.weights import DEFAULT_BLOCKED, parse_weights
 
     profile = None
     if options.profile != "none":
@@ -123,9 +124,11 @@ def _steering(
         weights = parse_weights(options.weights, drift.attributes)
     else:
         weights = {} if profile is None else profile.weights()
-    if profile is None or (options.beta, options.strength) != (None, None):
-        return weights, options.beta, options.strength
-    return weights, *profile.settings.steering
+    own = options.beta, options.strength
+    if profile is None:
+        return weights, *own, DEFAULT_BLOCKED
+    settings = profile.settings
+    return weights, *(settings.steering if own == (None, None) else own), settings.blocked
 
 
 def _messages(prompt: llm.Prompt, conversation: llm.Conversation | None) -> list[dict[str, str]]:

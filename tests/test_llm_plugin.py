@@ -82,6 +82,12 @@ def test_the_profile_steers(model: Any, bpe_files: tuple[Path, Path]) -> None:
     Profile.open("anna").configure(strength=0.6)
     assert steering(profile="anna").items() >= {"beta": None, "strength": 0.6}.items()
     assert steering(profile="anna", beta=2.0).items() >= {"beta": 2.0, "strength": None}.items()
+    Profile.open("anna").set("sycophant", 0.5)
+    assert steering(profile="anna")["weights"] == steering(profile="anna", weights="formal=0.7,sycophant=1")["weights"]
+    Profile.open("anna").allow("sycophant")
+    assert steering(profile="anna")["weights"] == {"formal": 0.7, "sycophant": 0.5}
+    assert steering(profile="anna", weights="sycophant=1")["weights"] == {"sycophant": 1.0}
+    assert steering(profile="none", weights="sycophant=1")["weights"] == {}
     assert steering(profile="anna", weights="vivid=1")["weights"] == {"vivid": 1.0}
     for options in ({}, {"profile": "none"}):
         assert steering(**options)["weights"] == {}

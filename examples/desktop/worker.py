@@ -70,14 +70,16 @@ class Worker:
     def ask(self, messages: Messages, strength: float) -> None:
         """Answer a conversation by the profile's weights."""
         cancel = self._cancel = CancelToken()
-        self._jobs.put(lambda drift, learner: self._answer(drift, [learner.weights()], messages, strength, cancel))
+        self._jobs.put(
+            lambda drift, learner: self._answer(drift, learner, [learner.weights()], messages, strength, cancel)
+        )
 
     def ask_twice(self, messages: Messages, strength: float) -> None:
         """Answer twice: by the profile's weights, and by those whose comparison teaches most."""
         cancel = self._cancel = CancelToken()
 
         def job(drift: Drift, learner: Learner) -> None:
-            self._answer(drift, [learner.weights(), learner.probes()[0]], messages, strength, cancel)
+            self._answer(drift, learner, [learner.weights(), learner.probes()[0]], messages, strength, cancel)
 
         self._jobs.put(job)
 
@@ -115,14 +117,18 @@ class Worker:
     def _answer(
         self,
         drift: Drift,
+        learner: Learner,
         sides: Sequence[Mapping[str, float]],
         messages: Messages,
         strength: float,
         cancel: CancelToken,
     ) -> None:
-        answers = []
+        answers, blocked = [], learner.profile.settings.blocked
         for side, weights in enumerate(sides):
-            for event in drift.chat(messages, weights=weights, strength=strength, attempt=side, cancel=cancel):
+            events = drift.chat(
+                messages, weights=weights, strength=strength, blocked=blocked, attempt=side, cancel=cancel
+            )
+            for event in events:
                 if isinstance(event, Notice):
                     self.inbox.put(Told(event.text))
                 elif isinstance(event, Token | Finish):
