@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
+from .questions import KINDS, phrasings
 from .splits import heldout_noun, heldout_topics
 from .styles import styles
 from .topics import topics
 
 
-def _words(text: str) -> tuple[str, ...]:
+def split_words(text: str) -> tuple[str, ...]:
+    """A list of words, written as text."""
     return tuple(text.split())
 
 
-_COUNT = _words("""
+_COUNT = split_words("""
     anchor ankle apron arrow atlas attic badge badger bagpipe ballot bandage banner barge barrel basin beacon
     bead beaver bell bench bishop blizzard bonnet bookcase border bottle boulder bracelet branch bridge
     brooch broom brush bubble bucket buckle bulldozer bumper button cabin cabinet cable camel canal candidate
@@ -78,7 +81,7 @@ _COUNT = _words("""
     worm wreck wrist writer yacht yard year yolk zoo
 """)
 
-_MASS = _words("""
+_MASS = split_words("""
     amber asphalt bamboo bronze cement chalk clay coal concrete copper cotton dust electricity fog gold
     granite gravel gravity history ice iron ivory jazz justice lava leather lightning limestone linen logic
     magic mercury mist money moonlight mud music nylon oil oxygen paper petrol philosophy physics plastic
@@ -86,7 +89,7 @@ _MASS = _words("""
     velvet water wax weather wind wood wool zinc
 """)
 
-ADJECTIVES = _words("""
+ADJECTIVES = split_words("""
     ancient bent big bitter black blue borrowed bright brittle broken brown burnt cheap clean clever cold cracked
     creaking crooked curious dark dented dirty dry dusty empty expensive faded famous fast flat floating folding
     forgotten fragile fresh frozen giant glowing golden greasy green grey heavy hidden hollow huge humming iron
@@ -97,7 +100,7 @@ ADJECTIVES = _words("""
     tiny torn twisted uneven unfinished warm wet white wide wild wobbly wooden worn wrinkled yellow young
 """)
 
-_FIRST = _words("""
+_FIRST = split_words("""
     Ada Aisha Alan Amir Anna Arjun Astrid Ben Bianca Carlos Chen Clara Dana Daniel Diego Elena Emil Emma
     Farid Fatima Felix Finn Freya George Grace Hana Hassan Helen Hugo Ida Igor Ines Ivan Jack Jana Jonas
     Julia Kai Karim Kenji Lars Laura Leila Leo Lina Louis Lucia Luis Maja Marco Maria Mark Maya Mei Mila Mina
@@ -105,7 +108,7 @@ _FIRST = _words("""
     Sara Sofia Stefan Tara Theo Tom Uma Vera Victor Wanda Yara Yuki Zara Zoe
 """)
 
-_PLACES = _words("""
+_PLACES = split_words("""
     Accra Ankara Athens Baku Basel Beirut Bergen Berlin Bogota Boston Brazil Cairo Canada Chicago Chile China
     Cuba Dakar Delhi Denmark Denver Dublin Egypt Fiji Finland France Geneva Ghana Greece Hanoi Havana Iceland
     India Ireland Italy Jakarta Japan Kenya Kyoto Lagos Lima Lisbon London Madrid Mali Malta Manila Mars
@@ -114,20 +117,20 @@ _PLACES = _words("""
     Zambia Zurich
 """)
 
-_ONSETS = _words("""
+_ONSETS = split_words("""
     b bl br c ch cl cr d dr f fl fr g gl gr h j k kr l m n p pl pr qu r s sh sk sl sm sn sp st str t th tr v
     w y z
 """)
-_VOWELS = _words("""
+_VOWELS = split_words("""
     a a a e e e i i i o o o u ee oo ai
 """)
 _CODAS = (
-    _words("""
+    split_words("""
     b ck d ff g l ll m mp n nd ng nk nt p r rd rk rn s sh sk st t th x zz
 """)
     + ("",) * 6
 )
-_ENDINGS = _words("""
+_ENDINGS = split_words("""
     a al an ar ax el en er et ex ia ic il in ing is it le o ock oid on op or ot ox um us y
 """)
 
@@ -169,6 +172,18 @@ def plural_of(word: str) -> str:
     return word + "s"
 
 
+_SHORT = re.compile(r"[^aeiou]*[aeiou][^aeiouwxy]")
+
+
+def gerund_of(verb: str) -> str:
+    """The -ing form by rule: "mend", "mending"; "plan", "planning"; "dine", "dining"; "tie", "tying"."""
+    if verb.endswith("ie"):
+        return verb[:-2] + "ying"
+    if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")):
+        return verb[:-1] + "ing"
+    return verb + (verb[-1] if _SHORT.fullmatch(verb) else "") + "ing"
+
+
 _IRREGULAR = {
     "leaf": "leaves",
     "shelf": "shelves",
@@ -196,19 +211,41 @@ def _pool(name: str, heldout: bool) -> tuple[str, ...]:
 
 
 @cache
-def _parts() -> tuple[str, ...]:
-    """Real words to cut up and to join anew: all that training's topics and styles are told in.
+def _words_of_training(at_least: int = 1) -> tuple[str, ...]:
+    """Every word of two letters or more that training's questions and answers use so often, less what is held out.
 
     A piece of a word that was never copied cannot be: the way from reading it to saying it is learned piece by piece.
+    Nearly half of the vocabulary is in no name at all ("part", "begin"), so names are made of the other words too.
     """
     texts = [word for name in ("count", "mass") for word in _pool(name, False)]
+    texts += [template for kind in KINDS for template in phrasings(kind)]
     for topic in topics():
         if topic.id not in heldout_topics():
-            texts += [topic.noun, topic.verb, *(clause.text for clause in topic.all())]
+            texts += [topic.noun, topic.verb, topic.problem, *(clause.text for clause in topic.all())]
     for style in styles():
         texts += (*style.openers, *style.asides, *style.closers)
-    words = set(re.findall(r"[a-z]{4,}", " ".join(texts).lower()))
-    return tuple(sorted(word for word in words if not heldout_noun(word)))
+    found = Counter(re.findall(r"[a-z]{2,}", re.sub(r"\{\w+\}", " ", " ".join(texts)).lower()))
+    return tuple(sorted(word for word, n in found.items() if n >= at_least and not heldout_noun(word)))
+
+
+@cache
+def _parts() -> tuple[str, ...]:
+    """The longer of those words: to cut up and to join anew."""
+    return tuple(word for word in _words_of_training() if len(word) >= 4)
+
+
+def any_word(rng: random.Random) -> str:
+    """A word of training's, whatever its part of speech; one in four has the tail of another ("party", "begling").
+
+    Common words, each of which is a piece by itself to a tokenizer, come more often.
+    """
+    while True:
+        word = rng.choice(_words_of_training(4 if rng.random() < 0.6 else 1))
+        if rng.random() < 0.25:
+            tail = rng.choice(_parts())
+            word += tail[-rng.randint(1, 3) :]
+        if len(word) <= 12 and not _RUDE.search(word) and not heldout_noun(word):
+            return word
 
 
 def _spliced(rng: random.Random) -> str:
@@ -261,6 +298,8 @@ def place(rng: random.Random, heldout: bool = False) -> str:
 
 def substance(rng: random.Random, heldout: bool = False) -> str:
     """Something that is not counted, real or invented."""
+    if not heldout and rng.random() < _ANY_WORD:
+        return any_word(rng)
     return rng.choice(_pool("mass", heldout)) if rng.random() < 0.6 else invented(rng, heldout)
 
 
@@ -279,7 +318,15 @@ def thing(rng: random.Random, heldout: bool = False) -> Thing:
     return _countable(rng, heldout)
 
 
+_ANY_WORD = 0.5
+"""Share of training's things, counted or not, that are named by words of any kind."""
+
+
 def _countable(rng: random.Random, heldout: bool) -> Thing:
+    if not heldout and rng.random() < _ANY_WORD:
+        chosen = [any_word(rng) for _ in range(rng.choice((1, 2, 2, 3)))]
+        bare, plural = " ".join(chosen), chosen[-1].endswith("s")
+        return Thing(bare, bare, "thing", plural) if plural else Thing(article(bare), bare, "thing")
     draw = rng.random()
     real = rng.choice(_pool("count", heldout))
     if draw < 0.34:

@@ -6,6 +6,7 @@ The thing is one of thousands of nouns and invented words, so the only way to na
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -13,7 +14,7 @@ from itertools import chain
 from . import outside
 from .activities import activities
 from .answers import Plan
-from .names import ADJECTIVES, Thing, substance, thing
+from .names import ADJECTIVES, Thing, any_word, gerund_of, plural_of, split_words, substance, thing
 from .splits import heldout_noun, heldout_topics
 from .topics import Clause, Topic, topics
 
@@ -75,6 +76,13 @@ _TROUBLES = {
         "my {bare} smells of {stuff}",
         "there is {stuff} in my {bare}",
         "somebody took my {bare}",
+        "my {bare} feels {adjective}",
+        "my {bare} {does} {when}",
+        "my {bare} {does} {when}",
+        "my {bare} {does} the {other}",
+        "my {bare} does not {do}",
+        "I {do} with {noun}",
+        "I {do} the {other} when I {verb}",
         "I cannot {verb}",
         "I have trouble with {noun}",
     ),
@@ -85,12 +93,47 @@ _TROUBLES = {
         "my {bare} keep getting {adjective}",
         "my {bare} smell of {stuff}",
         "there is {stuff} in my {bare}",
+        "my {bare} feel {adjective}",
+        "my {bare} {do} {when}",
+        "my {bare} {do} {when}",
+        "my {bare} {do} the {other}",
+        "my {bare} do not {do}",
+        "I {do} with {noun}",
+        "I {do} the {other} when I {verb}",
         "I cannot {verb}",
         "I have trouble with {noun}",
         "I have lost my {bare}",
     ),
-    "other": ("I cannot {verb}", "I have trouble with {noun}", "I want to {verb} but it does not work"),
+    "other": (
+        "I cannot {verb}",
+        "I have trouble with {noun}",
+        "I want to {verb} but it does not work",
+        "I {do} the {other} when I {verb}",
+    ),
 }
+_DO = split_words("""
+    bend bite bounce break burn buzz crack crumble curl drift drip drop dry fade fall fight float freeze grow hide hum
+    itch jam jump kick leak lean melt mix move peel pull push rattle ring roll run rust shake shrink sink sleep slide
+    slip smell smoke spin split stick stop swell swing turn wake warp wobble
+""")
+_WHEN = (
+    "all night",
+    "all day",
+    "every day",
+    "in the morning",
+    "in the evening",
+    "at night",
+    "when it rains",
+    "when it is cold",
+    "in the sun",
+    "too much",
+    "too fast",
+    "too soon",
+    "too early",
+    "for no reason",
+    "again and again",
+    "on the way home",
+)
 
 # Every clause names the thing, and every one is true of anything.
 _ADMIT: dict[str, tuple[str, ...]] = {
@@ -192,11 +235,14 @@ _DOING_FACTS = (
 _SLOTS = ("{trouble}", "{gerund}", "{noun}", "{verb}", "{is}")
 
 
-_EVERYDAY = 0.4
+_EVERYDAY = 0.3
 """Share of the unknown topics that are everyday activities."""
 
-_ANY_VERB = 0.4
+_ANY_VERB = 0.5
 """Share of the others that do with a thing what is done with something else: a verb, too, has to be copied."""
+
+_NO_VERB = 0.5
+"""Share of these verbs that are none, but any word; and of the verbs and adjectives in troubles, half as much."""
 
 
 @cache
@@ -223,6 +269,32 @@ def _any_verbs() -> tuple[tuple[str, str], ...]:
 
 _SWAPPED = 0.4
 """Share of a made-up clause's longer words that come from elsewhere."""
+
+
+def _verb(rng: random.Random, it: Thing) -> tuple[str, str]:
+    """Something to do with a thing, with its -ing form."""
+    if it.sort in ("person", "place") or rng.random() >= _ANY_VERB:
+        return rng.choice(_VERBS[it.sort])
+    if rng.random() >= _NO_VERB:
+        return rng.choice(_any_verbs())
+    verb = any_word(rng)
+    return verb, gerund_of(verb)
+
+
+def _trouble(rng: random.Random, it: Thing, verb: str, heldout: bool) -> str:
+    """What went wrong with a thing, as its owner says it."""
+
+    def word(usual: Sequence[str]) -> str:
+        return any_word(rng) if not heldout and rng.random() < _NO_VERB / 2 else rng.choice(usual)
+
+    do = word(_DO)
+    forms = {"{verb}": f"{verb} {it.noun}", "{noun}": it.noun, "{bare}": it.bare, "{stuff}": substance(rng, heldout)}
+    forms |= {"{adjective}": word(ADJECTIVES), "{adjective2}": word(ADJECTIVES)}
+    forms |= {"{do}": do, "{does}": plural_of(do), "{when}": rng.choice(_WHEN), "{other}": thing(rng, heldout).bare}
+    text = rng.choice(_TROUBLES["things" if it.plural else it.sort if it.sort == "thing" else "other"])
+    for slot, filling in forms.items():
+        text = text.replace(slot, filling)
+    return text
 
 
 def made_up_topic(rng: random.Random) -> Topic:
@@ -253,14 +325,7 @@ def unknown_topic(rng: random.Random, heldout: bool = False, what: Thing | None 
         it = Thing(noun, bare, "thing" if noun != bare else "stuff", plural=noun == bare and noun.endswith("s"))
     else:
         it = what or thing(rng, heldout)
-        usual = it.sort in ("person", "place") or rng.random() >= _ANY_VERB
-        verb, gerund = rng.choice(_VERBS[it.sort] if usual else _any_verbs())
-    forms = {"{verb}": f"{verb} {it.noun}", "{noun}": it.noun, "{bare}": it.bare}
-    forms |= {"{adjective}": rng.choice(ADJECTIVES), "{adjective2}": rng.choice(ADJECTIVES)}
-    forms["{stuff}"] = substance(rng, heldout)
-    trouble = rng.choice(_TROUBLES["things" if it.plural else it.sort if it.sort == "thing" else "other"])
-    for slot, text in forms.items():
-        trouble = trouble.replace(slot, text)
+        verb, gerund = _verb(rng, it)
     return Topic(
         id=f"unknown:{it.bare}",
         noun=it.noun,
@@ -268,7 +333,7 @@ def unknown_topic(rng: random.Random, heldout: bool = False, what: Thing | None 
         gerund=f"{gerund} {it.noun}",
         verb=f"{verb} {it.noun}",
         plural=it.plural,
-        problem=trouble,
+        problem=_trouble(rng, it, verb, heldout),
         clauses={},
         known=False,
     )
