@@ -206,6 +206,12 @@ class Gate:
             raise RequestError(
                 408, f"the body did not arrive in {self._access.body_seconds:g} s", "request_timeout"
             ) from None
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise RequestError(
+                400, f"the body is not valid UTF-8: byte {error.start} is {body[error.start]:#04x}"
+            ) from None
         whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
 
         async def replay() -> Message:

@@ -25,6 +25,7 @@ from drift_edge.server.streams import ClientGoneError
 from drift_edge.server.wire import Json
 
 WAITING = 32
+_NO_FIELDS = ("body", "query", "str", "list[Part]", "list[str]")  # where an error is, beside the names of fields
 _GONE = 499  # what nginx notes for a client that hung up; nobody reads it
 
 
@@ -98,10 +99,15 @@ async def _tell(_request: Request, error: Exception) -> Response:
 
 def _invalid(error: RequestValidationError) -> RequestError:
     """The first thing that is wrong with a body."""
-    first = error.errors()[0]
+    errors = [([part for part in told["loc"] if part not in _NO_FIELDS], told) for told in error.errors()]
+    at, first = errors[0]
     if first["type"] == "json_invalid":
         return RequestError(400, f"the body is not valid JSON: {first.get('ctx', {}).get('error', '')}")
-    at = [part for part in first["loc"] if part not in ("body", "query")]
+    # Of a value that may be text or a list, both are told: the one that was understood further was meant.
+    same = [each for each in errors if each[0][: len(at)] == at]
+    at, first = max(same, key=lambda each: len(each[0]))
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
     message = str(first["msg"]).removeprefix("Value error, ")
+    if message == first["msg"] and isinstance(value := first["input"], str | int | float | None):
+        message += f", got {value!r:.40}"
     return RequestError(400, f"{param}: {message}" if param else message, param=param or None)

@@ -60,7 +60,7 @@ class DriftField(Strict):
     """What steers one answer; None leaves it to the server."""
 
     profile: Name | None = None
-    weights: dict[str, float] | None = None
+    weights: Annotated[dict[str, float] | None, Field(max_length=1_000)] = None
     beta: float | None = None
     strength: float | None = None
     active: Count | None = None
@@ -100,7 +100,7 @@ class Question(BaseModel):
     repeat_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    drift: DriftField = Field(default_factory=DriftField)
+    drift: DriftField | None = None
 
     @field_validator("stop")
     @classmethod
@@ -174,7 +174,7 @@ class SettingsPatch(Strict):
 class ProfilePatch(Strict):
     """Changes of a profile."""
 
-    weights: dict[str, float | None] = Field(default_factory=dict)
+    weights: Annotated[dict[str, float | None], Field(max_length=1_000)] = Field(default_factory=dict)
     pin: Names = Field(default_factory=list)
     unpin: Names = Field(default_factory=list)
     block: Names = Field(default_factory=list)
@@ -188,7 +188,3 @@ class AnswerName(Strict):
 
     id: str
     index: Annotated[int, Field(ge=0, le=1)] = 0
-
-
-def _unsupported(name: str) -> RequestError:
-    return RequestError(400, f"{name}: not supported by this server", "unsupported_parameter", param=name)

@@ -169,7 +169,7 @@ class Service:
             raise RequestError(
                 404, f"there is no model {question.model!r:.80}; it is {self.model!r}", "model_not_found", param="model"
             )
-        defaults, drift = self.defaults, question.drift
+        defaults, drift = self.defaults, question.drift or DriftField()
         given = {name: value for name in _SAMPLERS if (value := getattr(question, name)) is not None}
         stop = (question.stop,) if isinstance(question.stop, str) else question.stop
         profile, weights, usual, active = await self._steering(drift)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
 from drift_edge.errors import UsageError
-from drift_edge.server import Access
+from drift_edge.server import Access, access
 from drift_edge.server.access import is_loopback
 from tests.server.scripted import QUESTION, Running, StepEngine, running
 
@@ -23,6 +23,7 @@ PRIVATE = [
     ("POST", "/v1/drift/undo"),
 ]
 NO_REQUESTS = [b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b""]
+NO_REQUESTS += [b'{"messages": "\xe9"}', '{"messages": []}'.encode("utf-16")]
 NO_REQUESTS += [b'{"messages": NaN}', b'{"seed": ' + b"9" * 5_000 + b"}"]
 
 
@@ -167,16 +168,22 @@ def test_a_body_that_is_no_request_is_told_so(server: Running, raw: bytes) -> No
 
 
 def test_requests_are_rated(serve: Callable[..., Running]) -> None:
-    server = serve(per_second=20.0, burst=3)
-    replies = [server.ask("GET", "/v1/models") for _ in range(5)]
-    codes = [status for status, _, _ in replies]
-    assert codes[:3] == [200, 200, 200]
-    assert 429 in codes[3:]
-    refused = next(reply for reply in replies if reply[0] == 429)
-    assert refused[1]["error"]["code"] == "rate_limit_exceeded"
-    assert refused[2]["retry-after"] == "1"
-    time.sleep(0.2)  # 4 tokens' worth
-    assert server.ask("GET", "/v1/models")[0] == 200
+    server = serve(per_second=0.001, burst=3)
+    *taken, refused = [server.ask("GET", "/v1/models") for _ in range(4)]
+    assert [status for status, _, _ in taken] == [200, 200, 200]
+    assert (refused[0], refused[1]["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert 900 < int(refused[2]["retry-after"]) <= 1_000
+
+
+def test_a_rate_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(access, "time", SimpleNamespace(monotonic=lambda: now))
+    rate = access._Rate(per_second=4.0, burst=2)
+    assert [rate.take("a") for _ in range(3)] == [0, 0, 0.25]
+    now += 0.25
+    assert [rate.take("a"), rate.take("a"), rate.take("b")] == [0, 0.25, 0]  # another address has its own
+    now += 60
+    assert [rate.take("a") for _ in range(3)] == [0, 0, 0.25]  # never more than the burst
 
 
 def test_paths_that_are_none(server: Running) -> None:

@@ -163,8 +163,8 @@ class _None:
 BAD: list[tuple[dict[str, Any], str | None]] = [
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
-    ({"messages": [{"role": "user", "content": 5}]}, None),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, None),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, None),
     ({"temperature": -1}, "temperature"),
     ({"temperature": "hot"}, "temperature"),
@@ -172,6 +172,8 @@ BAD: list[tuple[dict[str, Any], str | None]] = [
     ({"max_tokens": 0}, "max_tokens"),
     ({"seed": 1 << 80}, "seed"),
     ({"seed": 1.5}, "seed"),
+    ({"stop": 5}, "stop"),
+    ({"stop": ["x", 5]}, "stop[1]"),
     ({"stop": ["x"] * 17}, "stop"),
     ({"stop": ["x" * 300]}, "stop"),
     ({"n": 2}, "n"),
@@ -179,6 +181,7 @@ BAD: list[tuple[dict[str, Any], str | None]] = [
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"top_logprobs": 2}, None),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ({"drift": {"weights": {str(i): 1 for i in range(1_001)}}}, "drift.weights"),
     ({"drift": {"wieghts": {}}}, "drift.wieghts"),
     ({"drift": {"weights": {"unheard-of": 1}}}, None),
     ({"drift": {"weights": {"concise": "much"}}}, "drift.weights.concise"),
@@ -199,6 +202,24 @@ def test_bad_requests(client: Any, wrong: dict[str, Any], param: str | None) -> 
         assert error.value.body["message"]
         if param is not None:
             assert error.value.param == param
+
+
+def test_what_was_found_is_told(server: Running) -> None:
+    def message(**wrong: Any) -> str:
+        return str(server.ask("POST", "/v1/chat/completions", {"messages": QUESTION, **wrong})[1]["error"]["message"])
+
+    image = [{"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "image_url"}]}]
+    assert message(messages=image) == (
+        "messages[0].content[1].type: expected 'text', got 'image_url': this model reads text alone"
+    )
+    assert message(n=2).endswith(", got 2")
+    assert message(stream="yes").endswith("boolean, got 'yes'")
+
+
+def test_what_is_null_counts_as_left_out(server: Running) -> None:
+    names = ("drift", "stop", "seed", "max_tokens", "temperature", "stream_options", "model", "n", "logprobs", "top_p")
+    asked = {"messages": QUESTION, **dict.fromkeys(names), "max_completion_tokens": 2}
+    assert server.ask("POST", "/v1/chat/completions", asked)[0] == 200
 
 
 def test_unknown_model_and_profile(client: Any) -> None:
