@@ -65,6 +65,8 @@ def report(error: BaseException) -> int:
 
 def describe(error: BaseException) -> str:
     """One line for people."""
+    from .render import visible
+
     if isinstance(error, DriftError):
         text = str(error)
     elif isinstance(error, OSError):
@@ -73,7 +75,7 @@ def describe(error: BaseException) -> str:
         text = "not enough memory"
     else:
         text = f"internal error: {type(error).__name__}: {error} (DRIFT_EDGE_DEBUG=1 shows where)"
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))
 
 
 def say(line: str) -> None:

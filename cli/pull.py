@@ -73,7 +73,9 @@ def _fetch(job: Pull, screen: Screen) -> None:
 
     listing = job.listing
     parts = f" in {len(job.files)} files" if len(job.files) > 1 else ""
-    facts = f"{size(job.total)}{parts}, licence {listing.license or 'unknown'}{', gated' if listing.gated else ''}"
+    facts = (
+        f"{size(job.total)}{parts}, licence {(listing.license or 'unknown')[:40]}{', gated' if listing.gated else ''}"
+    )
     screen.say(f"{listing.repo}: {job.files[0].path} ({facts})")
     if job.total > job.missing > 0:
         screen.say(f"going on: {size(job.total - job.missing)} are here already", "dim")

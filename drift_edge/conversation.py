@@ -132,10 +132,12 @@ def fit_prompts(
             f"holds {n_ctx:,}; shorten it, raise --ctx-size, or let old turns be dropped"
         )
     head = 1 if messages[0]["role"] == "system" else 0
-    ends = _turn_ends(pair, messages, head)
+    ends, total = _turn_ends(pair, messages, head)
     block = max(1, room // 2)
     for n in range(1, ends[-1][1] // block + 2 if ends else 1):
-        cut = next((at for at, tokens in ends if tokens >= n * block), ends[-1][0])
+        cut, gone = next((end for end in ends if end[1] >= n * block), ends[-1])
+        if total - gone > room and cut != ends[-1][0]:  # making the prompts would take long to find out the same
+            continue
         prompts = build_prompts(pair, pool, [*messages[:head], *messages[cut:]], weights, mode, answers, drafts)
         if prompts.longest() <= room:
             return Prompts(prompts.llm, prompts.base, prompts.attributes, dropped=cut - head)
@@ -147,11 +149,14 @@ def fit_prompts(
     )
 
 
-def _turn_ends(pair: ModelPair, messages: Sequence[Message], head: int) -> list[tuple[int, int]]:
-    """Where each whole turn but the last ends: (index of the next user message, tokens of contents up to there)."""
+def _turn_ends(pair: ModelPair, messages: Sequence[Message], head: int) -> tuple[list[tuple[int, int]], int]:
+    """Where each whole turn but the last ends, and the tokens of all contents.
+
+    An end is (index of the next user message, tokens of contents up to there).
+    """
     ends, tokens = [], 0
     for i in range(head, len(messages)):
         if i > head and messages[i]["role"] == "user":
             ends.append((i, tokens))
         tokens += len(pair.llm.tokenize(messages[i]["content"], special=False))
-    return ends
+    return ends, tokens

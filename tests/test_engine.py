@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.peers import plain_llama
-from drift_edge import Answer, CancelToken, Drift, Finish, Notice, SamplerSettings, Token
+from drift_edge import Answer, CancelToken, Drift, Finish, Notice, SamplerSettings, Token, conversation
 from drift_edge.attributes import Attributes
 from drift_edge.errors import ClosedError, ContextOverflowError, DecodeError, DriftError, UsageError
 from drift_edge.events import Event
@@ -439,6 +439,19 @@ def test_oldest_turns_are_dropped_with_a_notice(bpe_files: tuple[Path, Path]) ->
         shown = drift.pair.llm.detokenize(drift._contexts.llm.tokens[0])
         assert shown.startswith("You are good.")
         assert "Hello?" in shown
+
+
+def test_prompts_that_cannot_fit_are_not_made(bpe_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    build, turn_ends = conversation.build_prompts, conversation._turn_ends
+    monkeypatch.setattr(conversation, "build_prompts", lambda *given: made.append(0) or build(*given))
+    with Drift.load(*bpe_files, ctx_size=256) as drift:
+        (quick,) = _notices(drift, long_talk(200), weights=some(2))
+        few = len(made)
+        monkeypatch.setattr(conversation, "_turn_ends", lambda *given: (turn_ends(*given)[0], 0))
+        (slow,) = _notices(drift, long_talk(200), weights=some(2))
+    assert quick == slow
+    assert few <= 4 < len(made) - few
 
 
 def test_dropping_keeps_the_caches_for_many_turns(bpe_files: tuple[Path, Path]) -> None:

@@ -192,10 +192,12 @@ def test_wrong_beginning_of_an_earlier_try_is_fetched_anew(hub: Hub, settings: H
     [
         Fault(length=len(DATA) - 1),
         Fault(length=len(DATA) + 1),
+        Fault(headers={"Content-Length": "9" * 5_000}),
+        Fault(headers={"Content-Length": "many"}),
         Fault(body=b"<html>please log in</html>"),
         Fault(headers={"Content-Encoding": "gzip"}),
     ],
-    ids=["shorter", "longer", "another page", "compressed"],
+    ids=["shorter", "longer", "huge", "no number", "another page", "compressed"],
 )
 def test_lies_about_the_length_are_found_before_a_byte_is_kept(hub: Hub, settings: HubSettings, fault: Fault) -> None:
     hub.faults.append(fault)
@@ -206,7 +208,14 @@ def test_lies_about_the_length_are_found_before_a_byte_is_kept(hub: Hub, setting
 
 
 @pytest.mark.parametrize(
-    "said", ["bytes 5-2999999/3000000", "bytes 1000000-2999999/9", "items 1", "bytes 999999999999-1/3000000"]
+    "said",
+    [
+        "bytes 5-2999999/3000000",
+        "bytes 1000000-2999999/9",
+        "items 1",
+        "bytes 999999999999-1/3000000",
+        f"bytes {'9' * 5_000}-1/3000000",
+    ],
 )
 def test_other_ranges_than_asked_for_are_refused(hub: Hub, settings: HubSettings, said: str) -> None:
     hub.faults += [Fault(drop_at=1_000_000), Fault(headers={"Content-Range": said})]
@@ -216,7 +225,16 @@ def test_other_ranges_than_asked_for_are_refused(hub: Hub, settings: HubSettings
 
 
 @pytest.mark.parametrize(
-    "name", ["../../../evil-Q4_K_M.gguf", "/evil-Q4_K_M.gguf", "a/../../e.gguf", "c:\\e.gguf", "a\nb.gguf"]
+    "name",
+    [
+        "../../../evil-Q4_K_M.gguf",
+        "/evil-Q4_K_M.gguf",
+        "a/../../e.gguf",
+        "c:\\e.gguf",
+        "a\nb.gguf",
+        "a\x9b31m.gguf",
+        "a\ud800.gguf",
+    ],
 )
 def test_names_that_lead_elsewhere_are_not_seen(hub: Hub, settings: HubSettings, name: str) -> None:
     hub.files["ann/evil"] = {name: b"evil"}
@@ -286,7 +304,10 @@ def test_token_goes_to_the_hub_alone_and_is_in_no_message(hub: Hub, settings: Hu
     assert replace(with_token, endpoint="https://m.example").authorization("https://m.example/x") != {}
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "", "http://[::1"])
+UNUSABLE = ["http://localhost:999999/x", "http://localhost:x/", "http://localhost/\xe9", "http://localhost/a b\x1b[31m"]
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "", "http://[::1", *UNUSABLE])
 def test_redirects_to_anything_but_http_are_refused(hub: Hub, settings: HubSettings, target: str) -> None:
     hub.api_faults.append(Fault(status=302, headers={"Location": target}))
     with pytest.raises(HubError, match="redirected to something that is no https address"):
@@ -470,6 +491,11 @@ def test_choice_of_a_file(files: list[str], quant: str | None, chosen: str) -> N
     assert choose(files, quant, "here") == [chosen]
 
 
+def test_a_model_of_no_parts_is_none() -> None:
+    with pytest.raises(HubError, match="has 0 parts"):
+        choose(["tea-00001-of-00000.gguf"], None, "here")
+
+
 def test_unknown_quantisation_names_those_there_are() -> None:
     with pytest.raises(HubError, match="no file with the quantisation 'Q4_K'; there are F16, Q4_K_M, Q4_K_S, Q8_0"):
         choose(FILES, "Q4_K", "here")
@@ -502,6 +528,7 @@ def test_settings_of_hugging_face(tmp_path: Path) -> None:
     [
         {"HF_ENDPOINT": "huggingface.co"},
         {"HF_ENDPOINT": "http://["},
+        {"HF_ENDPOINT": "http://localhost:999999"},
         {"HF_TOKEN": "hf_secret\r\nX: y"},
         {"HF_TOKEN": "hf_sécret"},
         {"HF_HUB_DOWNLOAD_TIMEOUT": "soon"},

@@ -21,7 +21,8 @@ from drift_edge.storage import locked
 
 LOCK_WAIT = 5.0  # seconds
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_NUMBER = r"[0-9]{1,18}"  # that any file has bytes
+_LENGTH, _RANGE = re.compile(_NUMBER), re.compile(rf"bytes ({_NUMBER})-({_NUMBER})/({_NUMBER}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +174,9 @@ def _first_byte(response: http.client.HTTPResponse, part: _Part, url: str) -> in
     if response.status == 206:
         match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         start, total = (int(match[1]), match[3]) if match else (-1, None)
-    length = response.headers.get("Content-Length", "")
+    length = response.headers.get("Content-Length", "")[:40]
     size = part.file.size
-    said = int(length) + start if length.isascii() and length.isdecimal() else size
+    said = int(length) + start if _LENGTH.fullmatch(length) else -1 if length else size
     if start not in (0, part.done) or said != size or total not in (None, "*", str(size)):
         raise HubError(
             f"{shown(url)}: the server offers other bytes than asked for (length {length or 'unknown'} from byte "

@@ -155,9 +155,10 @@ def _redirected(url: str, location: str | None) -> str:
     try:
         target = urljoin(url, location or "")
         old, new = urlsplit(url).scheme, urlsplit(target).scheme
-    except ValueError:
-        target, old, new = "", "", ""
-    if not location or new not in ("http", "https") or (old, new) == ("https", "http"):
+        usable = target.isascii() and target.isprintable() and " " not in target and urlsplit(target).port != 0
+    except ValueError:  # of a port that is none, too
+        target, old, new, usable = "", "", "", False
+    if not location or not usable or new not in ("http", "https") or (old, new) == ("https", "http"):
         raise HubError(f"{shown(url)}: redirected to something that is no https address")
     return target
 

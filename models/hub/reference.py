@@ -90,7 +90,7 @@ def choose(paths: Iterable[str], quant: str | None, where: str) -> list[str]:
         return [first]
     wanted = [f"{first[: shard.start()]}-{i:05}-of-{shard[2]}.gguf" for i in range(1, int(shard[2]) + 1)]
     missing = [path for path in wanted if path not in files]
-    if missing or len(wanted) > 1_000:
+    if missing or not 0 < len(wanted) <= 1_000:
         raise HubError(f"{where}: the model has {len(wanted):,} parts, of which {len(missing):,} are missing")
     return wanted
 

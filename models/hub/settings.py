@@ -51,7 +51,8 @@ class HubSettings:
         env = os.environ if environment is None else environment
         endpoint = (env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
         try:
-            usable = urlsplit(endpoint).scheme in ("http", "https") and bool(urlsplit(endpoint).hostname)
+            parts = urlsplit(endpoint)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
         if not usable:

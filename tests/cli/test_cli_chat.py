@@ -306,8 +306,8 @@ def test_unusable_weights_file_exits_3(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_engine_error_is_one_line(cli: Cli, engine: FakeEngine) -> None:
-    engine.error = ContextOverflowError("the prompt has\n9 tokens")
-    assert cli("chat", "-p", "Hi") == Result(2, "", "Error: the prompt has 9 tokens\n")
+    engine.error = ContextOverflowError("the prompt\x1b[31m has\n9 tokens")
+    assert cli("chat", "-p", "Hi") == Result(2, "", "Error: the prompt[31m has 9 tokens\n")
     assert engine.closed
 
 
