@@ -22,12 +22,13 @@ class Args:
 
     Args:
         llm: GGUF file.
-        embedder: of the sLM, with `TOP` sequences.
+        embedder: of the sLM, with `top` sequences.
         pooling: of the reward model.
+        top: tokens that are rescored.
     """
 
-    def __init__(self, llm: Path, embedder: Embedder, pooling: str) -> None:
-        self.model, self.embedder, self.pooling = Model(llm), embedder, pooling
+    def __init__(self, llm: Path, embedder: Embedder, pooling: str, top: int = TOP) -> None:
+        self.model, self.embedder, self.pooling, self.top = Model(llm), embedder, pooling, top
         self.context = Context(self.model, n_seq=1, n_ctx=1_024)
 
     def close(self) -> None:
@@ -46,22 +47,22 @@ class Args:
         """
         prompt, states = self.embedder.prompt(question), self.embedder.context
         self.context.prefill({0: prompt})
-        for seq in range(TOP):
+        for seq in range(self.top):
             states.truncate(seq, 0)
             self.embedder.feed([(seq, prompt)])
         tokens: list[int] = []
         total, pending = np.zeros(len(head)), list[int]()  # of the states so far; tokens that the sLM has not seen
         while len(tokens) < most:
             h = self.context.logits()[0]
-            top = np.argpartition(-h, TOP)[:TOP]
+            top = np.argpartition(-h, self.top)[: self.top]
             found = self.embedder.feed([(seq, [*pending, int(token)]) for seq, token in enumerate(top)])
-            found = found.reshape(TOP, len(pending) + 1, -1)
+            found = found.reshape(self.top, len(pending) + 1, -1)
             total += found[0, :-1].sum(axis=0)
             vectors = found[:, -1] if self.pooling == "last" else (total + found[:, -1]) / (len(tokens) + 1)
             chosen = int(top[_drawn(h[top] + WEIGHT * (vectors @ head), rng)])
             if chosen in self.model.end_ids:
                 break
-            for seq in range(TOP):
+            for seq in range(self.top):
                 states.truncate(seq, len(prompt) + len(tokens))
             tokens.append(chosen)
             pending = [chosen]

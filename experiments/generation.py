@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from drift_edge.approximation import choose_active
 from drift_edge.attributes import Attributes
 from drift_edge.conversation import FUSING
 from drift_edge.models.nano.corpus import EvalQuestion
+from drift_edge.models.nano.corpus.reader import garbled
 from drift_edge.models.nano.report import Progress, aligned
 from drift_edge.profile import DEFAULT_BLOCKED
 from drift_edge.rewards import FloatArray
@@ -31,13 +31,17 @@ from experiments.few_shot import chosen_reward_model
 from experiments.modelling import CHOSEN, PAPER, TUNING, cases, keep, learned, options
 from experiments.modelling import world_of as load
 from experiments.reward_model import Embedder
-from experiments.world import DRIFT, MAX_TOKENS, SAMPLER, TIE, TOPIC, Pairs, Person, World, features_of, reduced
+from experiments.world import DRIFT, LENGTH, MAX_TOKENS, SAMPLER, TIE, TOPIC, Pairs, Person, World, features_of, reduced
 
 K = 100
-BETAS = (4.0, 2.0, 1.0, 0.5, 0.25)
+BETAS = (2.0, 1.0, 0.5, 0.25)
 STRENGTHS = (0.25, 0.5, 1.0)
+TRUE = (1.0, 0.5)  # beta, with the true weights
 BEST_OF = 10
 EXAMPLES = 3
+FEW = 3  # attributes that one system prompt holds without strain
+_TOLD = ("KL per token", "entropy of the LLM", "entropy steered")
+_SHARES = ("tie", "on topic", "garbled")
 Made = tuple[str, Mapping[str, float]]  # a text, and what was measured while it was made
 
 
@@ -80,8 +84,8 @@ def learn(world: World, embeddings: dict[str, FloatArray], people: int, question
                 int(rng.integers(2**31)),
                 [world.questions[q] for q in rng.choice(asked, questions, replace=False)],
                 {
-                    "Drift": _active(learned(reduced(world, CHOSEN[1])[:, :, DRIFT], case.train, CHOSEN[0])),
-                    "paper": _active(learned(reduced(world, PAPER[1])[:, :, DRIFT], case.train, PAPER[0])),
+                    "Drift": learned_weights(world, case.train, CHOSEN),
+                    "paper": learned_weights(world, case.train, PAPER),
                     "random": _active(_unit(rng.normal(size=len(Attributes.builtin())))),
                     "true": case.person.weights,
                 },
@@ -92,6 +96,11 @@ def learn(world: World, embeddings: dict[str, FloatArray], people: int, question
             )
         )
     return jobs
+
+
+def learned_weights(world: World, pairs: Pairs, way: tuple[str, str]) -> dict[str, float]:
+    """The active weights that pairs teach, by an estimator and a reduction."""
+    return _active(learned(reduced(world, way[1])[:, :, DRIFT], pairs, way[0]))
 
 
 def _active(p: FloatArray) -> dict[str, float]:
@@ -118,6 +127,19 @@ def _examples(world: World, pairs: Pairs) -> list[dict[str, str]]:
     ]
 
 
+def stated(person: Person) -> list[dict[str, str]]:
+    """A system message of what a person would say of their taste, dislikes and length as well."""
+    named = dict(zip(Attributes.builtin(), person.taste, strict=False))
+    length = float(person.taste[LENGTH])
+    parts = [
+        f"{verb} answers that are {', '.join(names)}"
+        for verb, sign in (("likes", 1), ("does not like", -1))
+        if (names := [name for name, x in named.items() if x * sign > 0])
+    ]
+    parts += ["likes " + ("long" if length > 0 else "short") + " answers"] if length else []
+    return [{"role": "system", "content": f"The user {', and '.join(parts)}."}]
+
+
 # --- the ways --------------------------------------------------------------------------------------------------------
 
 
@@ -138,6 +160,7 @@ class Ways:
     def all(self, job: Job) -> Iterator[tuple[str, Callable[[str, int], Made]]]:
         """Each way's name, and what answers a question with a seed."""
         w = job.weights
+        few = choose_active(w["Drift"], FEW)
         yield "plain again", lambda x, seed: self.chat(x, seed)
         for beta in BETAS:
             yield f"Drift, beta {beta:g}", lambda x, seed, b=beta: self.chat(x, seed, w["Drift"], "logits", b)
@@ -146,13 +169,25 @@ class Ways:
                 f"Drift, strength {strength:g}",
                 lambda x, seed, s=strength: self.chat(x, seed, w["Drift"], "logits", strength=s),
             )
-        yield "Drift, strength 0.5, and prompt", lambda x, seed: self.chat(x, seed, w["Drift"], "both", strength=0.5)
+        yield "Drift, beta 0.5, and prompt", lambda x, seed: self.chat(x, seed, w["Drift"], "both", 0.5)
+        for strength in STRENGTHS:
+            yield (
+                f"Drift, strength {strength:g}, and prompt",
+                lambda x, seed, s=strength: self.chat(x, seed, w["Drift"], "both", strength=s),
+            )
+        yield f"Drift, strength 0.5, and prompt of {FEW}", lambda x, seed: self.chat(x, seed, few, "both", strength=0.5)
         yield "the paper's Drift, beta 0.5", lambda x, seed: self.chat(x, seed, w["paper"], "logits", 0.5)
-        yield "random weights, beta 1", lambda x, seed: self.chat(x, seed, w["random"], "logits", 1.0)
-        for beta in (2.0, 1.0):
+        yield "random weights, beta 0.5", lambda x, seed: self.chat(x, seed, w["random"], "logits", 0.5)
+        for beta in TRUE:
             yield f"true weights, beta {beta:g}", lambda x, seed, b=beta: self.chat(x, seed, w["true"], "logits", b)
+        yield (
+            "true weights, strength 0.5, and prompt",
+            lambda x, seed: self.chat(x, seed, w["true"], "both", strength=0.5),
+        )
         yield "top attributes as system prompt", lambda x, seed: self.chat(x, seed, w["Drift"], "prompt")
+        yield f"top {FEW} as system prompt", lambda x, seed: self.chat(x, seed, few, "prompt")
         yield "true likes as system prompt", lambda x, seed: self.chat(x, seed, w["true"], "prompt")
+        yield "true taste in words as system prompt", lambda x, seed: self.chat(x, seed, before=stated(job.person))
         yield f"{EXAMPLES} examples in context", lambda x, seed: self.chat(x, seed, before=job.examples)
         yield f"Best-of-{BEST_OF} by the reward model", lambda x, seed: self.best(x, seed, job)
         yield f"ARGS, top {TOP}", lambda x, seed: self.search(x, seed, job)
@@ -180,8 +215,7 @@ class Ways:
             measure=steer in FUSING,
         )
         told = (answer.kl_per_token, answer.entropy_llm_bits, answer.entropy_steered_bits)
-        names = ("KL per token", "entropy of the LLM", "entropy steered")
-        return answer.text, {name: value for name, value in zip(names, told, strict=True) if value is not None}
+        return answer.text, {name: value for name, value in zip(_TOLD, told, strict=True) if value is not None}
 
     def best(self, question: str, seed: int, job: Job) -> Made:
         """The one of ten plain answers that the reward model likes best."""
@@ -212,7 +246,9 @@ def contest(job: Job) -> list[dict[str, Any]]:
                         "question": question.text,
                         "text": text,
                         "win": 0.5 if abs(lead) < TIE else float(lead > 0),
+                        "tie": float(abs(lead) < TIE),
                         "on topic": float(features[TOPIC]),
+                        "garbled": float(garbled(text, question.topic)),
                         "words": len(text.split()),
                         **told,
                     }
@@ -234,26 +270,29 @@ def summed(answers: Sequence[Sequence[dict[str, Any]]]) -> dict[str, dict[str, f
         wins = np.array([np.mean([row["win"] for row in person]) for person in rows])
         measured = {
             key: float(np.mean([row[key] for row in flat if key in row]))
-            for key in ("on topic", "words", "KL per token", "entropy of the LLM", "entropy steered")
+            for key in (*_SHARES, "words", *_TOLD)
             if any(key in row for row in flat)
         }
         half = float(1.96 * wins.std(ddof=1) / np.sqrt(len(wins)))
-        distinct = _distinct([row["text"] for row in flat])
-        found[name] = {"win rate": float(wins.mean()), "half": half, "distinct-2": distinct, **measured}
+        texts = [row["text"] for row in flat]
+        distinct = {f"distinct-{n}": _distinct(texts, n) for n in (1, 2)}
+        found[name] = {"win rate": float(wins.mean()), "half": half, **distinct, **measured}
     return found
 
 
-def _distinct(texts: Sequence[str]) -> float:
-    """Share of different ones among all pairs of neighbouring words."""
-    pairs = [pair for text in texts for words in [text.lower().split()] for pair in pairwise(words)]
-    return len(set(pairs)) / max(1, len(pairs))
+def _distinct(texts: Sequence[str], n: int) -> float:
+    """Share of different ones among all runs of `n` words."""
+    split = [text.lower().split() for text in texts]
+    runs = [tuple(words[i : i + n]) for words in split for i in range(len(words) - n + 1)]
+    return len(set(runs)) / max(1, len(runs))
 
 
 def table(found: Mapping[str, Mapping[str, float]]) -> str:
-    """For a terminal."""
-    keys = ("on topic", "distinct-2", "words", "KL per token", "entropy of the LLM", "entropy steered")
+    """For a terminal, and for Markdown."""
+    keys = (*_SHARES, "distinct-1", "distinct-2", "words", *_TOLD)
     rows = [
-        [name, f"{row['win rate']:.2f} ± {row['half']:.2f}", *(f"{row[key]:.2f}" if key in row else "" for key in keys)]
+        [name, f"{row['win rate']:.2f} ± {row['half']:.2f}"]
+        + [f"{row[key]:.{0 if key == 'words' else 2}f}" if key in row else "" for key in keys]
         for name, row in found.items()
     ]
     text: str = aligned(["", "win rate", *keys], rows)
@@ -261,25 +300,43 @@ def table(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def figure(found: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Win rate against on-topic rate, and win rate by way."""
-    drawn = Figure(figsize=(9.5, 3.8), layout="constrained")
-    bars, plane = drawn.subplots(1, 2, width_ratios=(3, 2))
+    """Win rate by way; the frontier of strength and what is won; and what it costs in quality."""
+    drawn = Figure(figsize=(11.5, 4.6), layout="constrained")
+    bars, won, cost = drawn.subplots(1, 3, width_ratios=(3, 2.2, 2.2))
     shown = {name: row for name, row in found.items() if name != "plain"}
     bars.barh(list(shown), [row["win rate"] for row in shown.values()], xerr=[row["half"] for row in shown.values()])
     bars.invert_yaxis()
     bars.axvline(0.5, color="gray", linestyle=":")
     bars.set(xlabel="win rate against plain", xlim=(0, 1))
     bars.tick_params(axis="y", labelsize=7)
-    for name, row in shown.items():
-        drift = name.startswith("Drift")
-        plane.plot(
-            row["on topic"], row["win rate"], "o" if drift else "s", color="C0" if drift else "gray", markersize=4
+    families = {
+        "beta": [f"Drift, beta {beta:g}" for beta in BETAS],
+        "strength": [f"Drift, strength {strength:g}" for strength in STRENGTHS],
+        "strength, and prompt": [f"Drift, strength {strength:g}, and prompt" for strength in STRENGTHS],
+        "true weights, beta": [f"true weights, beta {beta:g}" for beta in TRUE],
+    }
+    for i, (name, ways) in enumerate(families.items()):
+        rows = [found[way] for way in ways]
+        kl = [row["KL per token"] for row in rows]
+        won.errorbar(
+            kl,
+            [row["win rate"] for row in rows],
+            [row["half"] for row in rows],
+            fmt="o-",
+            color=f"C{i}",
+            markersize=3,
+            linewidth=1.2,
+            capsize=2,
+            label=name,
         )
-        plane.annotate(name, (row["on topic"], row["win rate"]), fontsize=5, xytext=(3, 2), textcoords="offset points")
-    path = [found[f"Drift, beta {beta:g}"] for beta in BETAS]
-    plane.plot([row["on topic"] for row in path], [row["win rate"] for row in path], color="C0", linewidth=1)
-    plane.axvline(found["plain"]["on topic"], color="gray", linestyle=":")
-    plane.set(xlabel="on-topic rate (dotted: plain)", ylabel="win rate")
+        cost.plot(kl, [row["on topic"] for row in rows], "o-", color=f"C{i}", markersize=3, linewidth=1.2)
+        cost.plot(kl, [row["garbled"] for row in rows], "s--", color=f"C{i}", markersize=3, linewidth=1.2)
+    won.axhline(0.5, color="gray", linestyle=":")
+    won.set(xlabel="KL to the LLM, nats a token", ylabel="win rate against plain", ylim=(0, 1))
+    won.legend(fontsize=7, loc="lower right")
+    for key in ("on topic", "garbled"):
+        cost.axhline(found["plain"][key], color="gray", linestyle=":")
+    cost.set(xlabel="KL to the LLM, nats a token", ylabel="on topic (solid), garbled (dashed)", ylim=(0, 1))
     return drawn
 
 
@@ -288,6 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = options("generation", __doc__)
     parser.add_argument("--asked", type=int, default=4, help="questions to answer for each person")
     parser.add_argument("--jobs", type=int, default=2, help="people answered at once")
+    parser.add_argument("--answers", type=Path, help="also write all answers to this JSON file")
     given = parser.parse_args(arguments)
     world = load(given)
     with Embedder(given.slm) as embedder:
@@ -300,12 +358,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress.tick(1)
     found = summed(answers)
     print(table(found))
-    people = [
-        {"taste": job.person.weights, "learned": job.weights["Drift"], "answers": rows}
-        for job, rows in zip(jobs, answers, strict=True)
-    ]
     keep("generation", given, world, {"k": K, "asked": given.asked, "ways": found}, figure(found))
-    (given.out / "answers.json").write_text(json.dumps(people, indent=0) + "\n", encoding="utf-8")
+    if given.answers:
+        people = [
+            {"taste": job.person.weights, "learned": job.weights["Drift"], "answers": rows}
+            for job, rows in zip(jobs, answers, strict=True)
+        ]
+        given.answers.write_text(json.dumps(people, indent=0) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

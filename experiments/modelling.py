@@ -108,8 +108,12 @@ def keep(name: str, given: argparse.Namespace, world: World, facts: Mapping[str,
         "people": given.people,
         "temperature": TEMPERATURE,
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(about | dict(facts), indent=1)
-    (given.out / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    figure.savefig(given.out / f"{name}.png", dpi=110)
-    print(f"wrote {given.out / name}.json and .png", file=sys.stderr)
+    write(name, given.out, about | dict(facts), figure)
+
+
+def write(name: str, folder: Path, facts: Mapping[str, Any], figure: Figure) -> None:
+    """Write `name`.json and `name`.png into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    figure.savefig(folder / f"{name}.png", dpi=110)
+    print(f"wrote {folder / name}.json and .png", file=sys.stderr)

@@ -35,7 +35,7 @@ class Embedder:
         self.format = ChatFormat(self.model)
         self.context = Context(self.model, n_seq=n_seq, n_ctx=_N_CTX, n_batch=_BATCH, n_outputs=_BATCH)
         lib.llama_set_embeddings(self.context.handle, True)
-        self._width = int(lib.llama_model_n_embd(self.model.handle))
+        self.width = int(lib.llama_model_n_embd(self.model.handle))
 
     def __enter__(self) -> Embedder:
         return self
@@ -52,11 +52,11 @@ class Embedder:
         """Append tokens to sequences, in one decode: float32 (tokens, width), in the order of the parts."""
         self.context.feed(parts)
         n = sum(len(tokens) for _, tokens in parts)
-        return np.ctypeslib.as_array(lib.llama_get_embeddings(self.context.handle), (n, self._width)).copy()
+        return np.ctypeslib.as_array(lib.llama_get_embeddings(self.context.handle), (n, self.width)).copy()
 
     def pooled(self, world: World) -> dict[str, FloatArray]:
         """Every answer of the world, by pooling: float64 (questions, ANSWERS, width)."""
-        found = {pooling: np.empty((len(world.answers), ANSWERS, self._width)) for pooling in POOLINGS}
+        found = {pooling: np.empty((len(world.answers), ANSWERS, self.width)) for pooling in POOLINGS}
         for q, (question, row) in enumerate(zip(world.questions, world.answers, strict=True)):
             for a, text in enumerate(row):
                 for pooling, vector in self.vectors(question.text, text).items():

@@ -202,7 +202,7 @@ def load(n: int = QUESTIONS, seed: int = 1, pair: tuple[Path, Path] | None = Non
     folder = folders().cache / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
     with Drift.load(llm, slm, ctx_size=1_024, attributes=POOL) as drift:
-        models = f"{drift.pair.llm.name} ({drift.pair.llm.fingerprint}), {drift.slm.name} ({drift.slm.fingerprint})"
+        models = models_of(drift)
         questions = ask(n, seed)
         kept = folder / f"{drift.pair.llm.fingerprint}-{drift.slm.fingerprint}-{n}-{seed}.json"
         if kept.exists():
@@ -217,6 +217,11 @@ def load(n: int = QUESTIONS, seed: int = 1, pair: tuple[Path, Path] | None = Non
     pairs = zip(questions, answers, strict=True)
     features = np.array([[features_of(question, text) for text in row] for question, row in pairs])
     return World(seed, (llm, slm), models, questions, answers, test, features, rewards, tokens)
+
+
+def models_of(drift: Drift) -> str:
+    """Names and fingerprints of the LLM and the sLM."""
+    return f"{drift.pair.llm.name} ({drift.pair.llm.fingerprint}), {drift.slm.name} ({drift.slm.fingerprint})"
 
 
 def ask(n: int, seed: int) -> list[EvalQuestion]:

@@ -13,7 +13,8 @@ pytest.importorskip("matplotlib")
 
 from drift_edge.attributes import Attributes
 from drift_edge.models.nano.corpus.reader import marker
-from experiments import few_shot, generation, kept
+from experiments import cases as cases_command
+from experiments import cost, few_shot, generation, junk, kept
 from experiments.modelling import Case, cases, interval, learned, right
 from experiments.world import ANSWERS, DRIFT, LENGTH, POOL, TEMPERATURE, TOPIC, Person, World, ask, features_of, judge
 
@@ -101,12 +102,58 @@ def test_intervals_by_hand() -> None:
 
 def test_win_rates_by_hand() -> None:
     def row(win: float, text: str) -> dict[str, object]:
-        return {"way": "Drift", "win": win, "on topic": 1.0, "words": 3, "text": text}
+        return {"way": "Drift", "win": win, "tie": float(win == 0.5), "on topic": 1.0, "words": 3, "text": text}
 
     found = generation.summed([[row(1.0, "a b c"), row(0.5, "a b c")], [row(0.5, "a b d"), row(0.0, "x y z")]])
     assert found["Drift"]["win rate"] == 0.5
     assert found["Drift"]["half"] == pytest.approx(1.96 * 0.5 / np.sqrt(2) / np.sqrt(2))  # 0.75 and 0.25
+    assert found["Drift"]["tie"] == 0.5
+    assert found["Drift"]["distinct-1"] == 7 / 12  # a b c d x y z
     assert found["Drift"]["distinct-2"] == 5 / 8  # ab bc bd xy yz of eight
+
+
+def test_a_taste_in_words() -> None:
+    taste = np.zeros(LENGTH + 2)
+    names = list(Attributes.builtin())
+    taste[[names.index("vivid"), names.index("easy"), names.index("formal")]] = 0.7, 0.5, -0.6
+    taste[LENGTH], taste[TOPIC] = -0.4, 1
+    (message,) = generation.stated(Person(taste))
+    likes = ", ".join(name for name in names if name in ("vivid", "easy"))
+    told = (
+        f"The user likes answers that are {likes}, and does not like answers that are formal, and likes short answers."
+    )
+    assert message == {"role": "system", "content": told}
+    only = np.zeros(LENGTH + 2)
+    only[0], only[TOPIC] = -1, 1
+    assert generation.stated(Person(only))[0]["content"] == f"The user does not like answers that are {names[0]}."
+
+
+def test_weights_of_every_sign() -> None:
+    rng = np.random.default_rng(3)
+    found = junk.weights_of(rng, list(Attributes.builtin()))
+    positive, both, negative = (found[sign] for sign in ("positive", "both", "negative"))
+    assert list(positive) == list(both) == list(negative)
+    assert len(positive) == junk.WEIGHTS
+    assert sum(p * p for p in both.values()) == pytest.approx(1)
+    assert {p > 0 for p in both.values()} == {True, False}  # with this seed
+    for name, p in both.items():
+        assert (positive[name], negative[name]) == (abs(p), -abs(p))
+
+
+def test_junk_by_hand() -> None:
+    row = {"sign": "both", "mask": 0.0, "on topic": True, "words": 3, "KL per token": 0.5}
+    rows = [
+        row | {"way": "plain", "garbled": False, "gain": 0.0},
+        row | {"way": "beta 0.5", "garbled": True, "gain": 1.0},
+        row | {"way": "beta 0.5", "garbled": False, "gain": -0.5},
+    ]
+    plain, steered = junk.summed(rows)
+    assert (plain["way"], plain["n"], plain["garbled"]) == ("plain", 1, 0.0)
+    assert (steered["n"], steered["garbled"], steered["gain"], steered["KL per token"]) == (2, 0.5, 0.25, 0.5)
+
+
+def test_what_table_3_says() -> None:
+    assert [tell(4, 10.0, 1.0) for tell in cost.TOLD.values()] == [14.0, 14.0, 44.0]
 
 
 @pytest.fixture(scope="module")
@@ -117,19 +164,34 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["few_shot", "kept", "estimators", "generation"])
+@pytest.mark.parametrize("name", ["few_shot", "kept", "estimators", "generation", "cost", "junk"])
 def test_a_small_run_on_the_built_in_pair(
     name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFT_EDGE_HOME", str(home))
-    more = ["--asked", "1", "--jobs", "1"] if name == "generation" else []
-    main = import_module(f"experiments.{name}").main
-    main(["--questions", "8", "--people", "2", "--out", str(tmp_path), *more])
+    more = {"generation": ["--asked", "1", "--jobs", "1"], "junk": ["--jobs", "1"]}.get(name, [])
+    main, questions = import_module(f"experiments.{name}").main, 2 if name in ("cost", "junk") else 8
+    main(["--questions", str(questions), "--people", "2", "--out", str(tmp_path), *more])
     facts = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
-    assert facts["questions"] == 8
+    assert facts["questions"] == questions
     assert "llm" in facts["models"]
     assert (tmp_path / f"{name}.png").stat().st_size > 5_000
     if name == "generation":
         assert facts["ways"]["plain"]["win rate"] == 0.5  # against itself
         assert 0 < facts["ways"]["Drift, strength 0.5"]["KL per token"] <= 1
         assert facts["ways"]["ARGS, top 10"]["words"] > 2
+    if name == "cost":
+        assert facts["alone"]["plain LLM"] == 1
+        assert facts["times plain"]["Best-of-N"][-1] > facts["times plain"]["Drift, N attributes"][-1] > 1
+    if name == "junk":
+        assert {row["n"] for row in facts["rows"]} == {4}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_cases(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFT_EDGE_HOME", str(home))
+    out = tmp_path / "cases.md"
+    cases_command.main(["--write", "--questions", "8", "--people", "2", "--out", str(out)])
+    text = out.read_text(encoding="utf-8")
+    assert text.count("> **Personalised**") == text.count("> **Rejected**") == 2
