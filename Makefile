@@ -59,7 +59,7 @@ bench: $(STAMP)
 # One thread of OpenBLAS: small systems are solved by the thousand, and a second thread only waits for the first.
 experiments: $(DEV_STAMP)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[plot]' >&2
-	export OPENBLAS_NUM_THREADS=1; for name in few_shot estimators kept generation; do $(BIN)/python -m experiments.$$name $(ARGS) || exit; done
+	export OPENBLAS_NUM_THREADS=1; for name in few_shot estimators kept generation cost junk; do $(BIN)/python -m experiments.$$name $(ARGS) || exit; done
 
 vocabs: $(DEV_STAMP)
 	@$(BIN)/python tests/fetch_vocabs.py

@@ -146,9 +146,9 @@ def figure(relative: Mapping[str, Sequence[float]], told: Mapping[str, Sequence[
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = options("cost", __doc__)
-    parser.set_defaults(questions=8)
+    parser.add_argument("--asked", type=int, default=8, help="of the questions")
     given = parser.parse_args(arguments)
-    questions = [question.text for question in ask(given.questions, given.seed)]
+    questions = [question.text for question in ask(given.questions, given.seed)[: given.asked]]
     models, alone, by_n = measure((given.llm, given.slm), questions, given.seed)
     C, c = (float(np.median(alone[name])) for name in (PLAIN, SMALL))
 
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     facts = {
         "models": models,
         "seed": given.seed,
-        "questions": given.questions,
+        "asked": len(questions),
         "max tokens": MAX_TOKENS,
         "ns": NS,
         "C, s": C,

@@ -48,12 +48,14 @@ def weights_of(rng: np.random.Generator, names: Sequence[str]) -> dict[str, dict
     }
 
 
-def answered(pair: tuple[Path, Path], questions: int, seed: int, person: int) -> list[dict[str, Any]]:
+def answered(
+    pair: tuple[Path, Path], questions: Sequence[EvalQuestion], seed: int, person: int
+) -> list[dict[str, Any]]:
     """All answers for one person."""
     rows, rng = list[dict[str, Any]](), np.random.default_rng([*f"junk {seed}".encode(), person])
     with Drift.load(*pair, ctx_size=1_024) as drift:
         tastes = weights_of(rng, [name for name in drift.attributes if name not in DEFAULT_BLOCKED])
-        for number, question in enumerate(ask(questions, seed)):
+        for number, question in enumerate(questions):
             for sign, mask in product(SIGNS, MASKS):
                 made = [
                     {"sign": sign, "mask": mask, "way": way}
@@ -126,13 +128,14 @@ def figure(found: Sequence[Mapping[str, Any]]) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = options("junk", __doc__)
-    parser.set_defaults(questions=2, people=16)
+    parser.set_defaults(people=16)
+    parser.add_argument("--asked", type=int, default=2, help="of the questions, by each person")
     parser.add_argument("--jobs", type=int, default=2, help="people answered at once")
     given = parser.parse_args(arguments)
-    pair = given.llm, given.slm
+    pair, asked = (given.llm, given.slm), ask(given.questions, given.seed)[: given.asked]
     progress, rows = Progress(given.people), list[dict[str, Any]]()
     with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
-        for some in pool.map(partial(answered, pair, given.questions, given.seed), range(given.people)):
+        for some in pool.map(partial(answered, pair, asked, given.seed), range(given.people)):
             rows += some
             progress.tick(1)
     found = summed(rows)
@@ -140,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(aligned(["weights", "mask", "way", *MEASURED], cells))
     with Drift.load(*pair, ctx_size=1_024) as drift:
         models = models_of(drift)
-    about = {"models": models, "seed": given.seed, "questions": given.questions, "people": given.people}
+    about = {"models": models, "seed": given.seed, "asked": len(asked), "people": given.people}
     write("junk", given.out, about | {"rows": found}, figure(found))
 
 

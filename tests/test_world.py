@@ -169,11 +169,13 @@ def test_a_small_run_on_the_built_in_pair(
     name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFT_EDGE_HOME", str(home))
-    more = {"generation": ["--asked", "1", "--jobs", "1"], "junk": ["--jobs", "1"]}.get(name, [])
-    main, questions = import_module(f"experiments.{name}").main, 2 if name in ("cost", "junk") else 8
-    main(["--questions", str(questions), "--people", "2", "--out", str(tmp_path), *more])
+    more = {"generation": ["--asked", "1", "--jobs", "1"], "junk": ["--jobs", "1"], "cost": ["--asked", "1"]}.get(
+        name, []
+    )
+    main = import_module(f"experiments.{name}").main
+    main(["--questions", "8", "--people", "2", "--out", str(tmp_path), *more])
     facts = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
-    assert facts["questions"] == questions
+    assert facts["asked" if name in ("cost", "junk") else "questions"] == {"cost": 1, "junk": 2}.get(name, 8)
     assert "llm" in facts["models"]
     assert (tmp_path / f"{name}.png").stat().st_size > 5_000
     if name == "generation":
