@@ -18,10 +18,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from drift_edge import Drift
-from drift_edge.models.nano.report import Progress, aligned
+from drift_edge.models.nano.report import Progress
 from drift_edge.weights import DEFAULT_BLOCKED
 from experiments.args_search import Args
-from experiments.modelling import options, write
+from experiments.modelling import markdown, options, write
 from experiments.reward_model import Embedder
 from experiments.world import SAMPLER, ask, models_of
 
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [[name, *(f"{x:.2f}" for x in relative[name])] for name in TOLD]
     rows += [[f"{name}, as Table 3 has it", *(f"{x:.2f}" for x in told[name])] for name in TOLD]
     print(f"C {1e3 * C:.2f} ms a token, c {1e3 * c:.2f} ms; {PROMPT}: {ratio(alone[PROMPT]):.2f} times plain")
-    print(aligned(["times plain, N =", *map(str, NS)], rows))
+    print(markdown(["times plain, N =", *map(str, NS)], rows))
     facts = {
         "models": models,
         "seed": given.seed,

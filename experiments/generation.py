@@ -23,12 +23,12 @@ from drift_edge.attributes import Attributes
 from drift_edge.conversation import FUSING
 from drift_edge.models.nano.corpus import EvalQuestion
 from drift_edge.models.nano.corpus.reader import garbled
-from drift_edge.models.nano.report import Progress, aligned
+from drift_edge.models.nano.report import Progress
 from drift_edge.profile import DEFAULT_BLOCKED
 from drift_edge.rewards import FloatArray
 from experiments.args_search import TOP, Args
 from experiments.few_shot import chosen_reward_model
-from experiments.modelling import CHOSEN, PAPER, TUNING, cases, keep, learned, options
+from experiments.modelling import CHOSEN, PAPER, TUNING, cases, keep, learned, markdown, options
 from experiments.modelling import world_of as load
 from experiments.reward_model import Embedder
 from experiments.world import DRIFT, LENGTH, MAX_TOKENS, SAMPLER, TIE, TOPIC, Pairs, Person, World, features_of, reduced
@@ -288,15 +288,14 @@ def _distinct(texts: Sequence[str], n: int) -> float:
 
 
 def table(found: Mapping[str, Mapping[str, float]]) -> str:
-    """For a terminal, and for Markdown."""
+    """All that was measured, as Markdown."""
     keys = (*_SHARES, "distinct-1", "distinct-2", "words", *_TOLD)
     rows = [
         [name, f"{row['win rate']:.2f} ± {row['half']:.2f}"]
         + [f"{row[key]:.{0 if key == 'words' else 2}f}" if key in row else "" for key in keys]
         for name, row in found.items()
     ]
-    text: str = aligned(["", "win rate", *keys], rows)
-    return text
+    return markdown(["", "win rate", *keys], rows)
 
 
 def figure(found: Mapping[str, Mapping[str, float]]) -> Figure:

@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 from drift_edge import Drift, SamplerSettings
 from drift_edge.models.nano.corpus import EvalQuestion
 from drift_edge.models.nano.corpus.reader import garbled, marker, on_topic
-from drift_edge.models.nano.report import Progress, aligned
+from drift_edge.models.nano.report import Progress
 from drift_edge.weights import DEFAULT_BLOCKED
-from experiments.modelling import options, write
+from experiments.modelling import markdown, options, write
 from experiments.world import MAX_TOKENS, ask, models_of
 
 WEIGHTS = 7
@@ -109,19 +109,20 @@ def summed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def figure(found: Sequence[Mapping[str, Any]]) -> Figure:
-    """Garbled answers by way, a line for each mask; a panel for each sign."""
+    """Garbled answers by way, a bar for each mask; a panel for each sign."""
     drawn = Figure(figsize=(10, 3.4), layout="constrained")
     panels = drawn.subplots(1, len(SIGNS), sharey=True)
-    names = [PLAIN, *WAYS]
+    names, width = [PLAIN, *WAYS], 0.8 / len(MASKS)
     for axes, sign in zip(panels, SIGNS, strict=True):
-        for mask in MASKS:
+        for i, mask in enumerate(MASKS):
             shares = {row["way"]: row["garbled"] for row in found if (row["sign"], row["mask"]) == (sign, mask)}
+            places = np.arange(len(names)) + (i - (len(MASKS) - 1) / 2) * width
             label = f"mask {mask:g}" if mask else "no mask"
-            axes.plot(names, [shares[name] for name in names], "o-", markersize=3, linewidth=1.2, label=label)
-        axes.set(title=f"weights: {sign}", ylim=(0, 1))
-        axes.tick_params(axis="x", rotation=60, labelsize=8)
+            axes.bar(places, [shares[name] for name in names], width, label=label)
+        axes.set(title=f"weights: {sign}", ylim=(0, 1.02))
+        axes.set_xticks(range(len(names)), names, rotation=40, fontsize=8)
     panels[0].set_ylabel("garbled answers")
-    panels[0].legend(fontsize=8)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return drawn
 
 
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress.tick(1)
     found = summed(rows)
     cells = [[row["sign"], f"{row['mask']:g}", row["way"], *(f"{row[name]:.2f}" for name in MEASURED)] for row in found]
-    print(aligned(["weights", "mask", "way", *MEASURED], cells))
+    print(markdown(["weights", "mask", "way", *MEASURED], cells))
     with Drift.load(*pair, ctx_size=1_024) as drift:
         models = models_of(drift)
     about = {"models": models, "seed": given.seed, "asked": len(asked), "people": given.people}

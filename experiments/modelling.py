@@ -111,6 +111,12 @@ def keep(name: str, given: argparse.Namespace, world: World, facts: Mapping[str,
     write(name, given.out, about | dict(facts), figure)
 
 
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def write(name: str, folder: Path, facts: Mapping[str, Any], figure: Figure) -> None:
     """Write `name`.json and `name`.png into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
