@@ -70,12 +70,12 @@ class Job:
     pair: tuple[Path, Path]
 
 
-def learn(world: World, embeddings: dict[str, FloatArray], people: int, questions: int) -> list[Job]:
-    """What every person's pairs teach."""
+def learn(world: World, embeddings: dict[str, FloatArray], people: int, kind: str, questions: int) -> list[Job]:
+    """What every person's pairs teach; `kind` as `world.people`."""
     pooling, ridge = chosen_reward_model(embeddings, cases(world, TUNING, "tuning", noise=True, draws=1))
     vectors, asked = embeddings[pooling], np.flatnonzero(world.test)
     jobs = []
-    for i, drawings in enumerate(cases(world, people, "report", noise=True, draws=1, k=K)):
+    for i, drawings in enumerate(cases(world, people, kind, noise=True, draws=1, k=K)):
         case, rng = drawings[0], np.random.default_rng([*f"generation {world.seed}".encode(), i])
         head = learned(vectors, case.train, "ridge-bt", ridge)
         jobs.append(
@@ -345,11 +345,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--asked", type=int, default=4, help="questions to answer for each person")
     parser.add_argument("--jobs", type=int, default=2, help="people answered at once")
     parser.add_argument("--answers", type=Path, help="also write all answers to this JSON file")
+    parser.add_argument("--tuning", action="store_true", help="ask the tuning people: to choose, not to report")
     given = parser.parse_args(arguments)
+    kind, name = ("tuning", "generation-tuning") if given.tuning else ("report", "generation")
     world = load(given)
     with Embedder(given.slm) as embedder:
         embeddings = embedder.pooled(world)
-    jobs = learn(world, embeddings, given.people, given.asked)
+    jobs = learn(world, embeddings, given.people, kind, given.asked)
     progress, answers = Progress(len(jobs)), []
     with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
         for rows in pool.map(contest, jobs):
@@ -357,7 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress.tick(1)
     found = summed(answers)
     print(table(found))
-    keep("generation", given, world, {"k": K, "asked": given.asked, "ways": found}, figure(found))
+    keep(name, given, world, {"k": K, "asked": given.asked, "ways": found}, figure(found))
     if given.answers:
         people = [
             {"taste": job.person.weights, "learned": job.weights["Drift"], "answers": rows}
