@@ -2,7 +2,9 @@
 
 A decode's price depends on its rows of logits, and how it does differs from machine to machine: more rows cost next to
 nothing where memory is the bottleneck, and nearly in proportion where arithmetic is. So nothing is assumed: a shape not
-yet seen counts as cheap as its neighbours allow, is tried, and then has its own price.
+yet seen counts as somewhat cheaper than its neighbours suggest, is tried where that would pay, and then has its own
+price. Trying costs time, too: so nothing is tried twice that its first decode has ruled out, and what is known of the
+acceptance of drafts fades slowly.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median_low
 from typing import Any, Literal
 
 from drift_edge.errors import UsageError
@@ -30,11 +31,16 @@ MOST_DRAFTED = 7  # tokens drafted at once; one decode verifies them and gives t
 WORTH = 0.97  # a draft is taken when it needs less than this share of the time without one
 
 _FOUR = 4  # rows that a matrix product on a CPU takes at once
-_SHARE = 0.85  # of a larger shape's price in proportion: the least that fewer rows were seen to cost
-_SEEN = 2  # samples that make a price: the first of a shape pays for memory and graphs
+_BETWEEN = 0.97  # of the line between two shapes seen: what one between them is hoped to cost
+_BEYOND = 0.15  # of the price in proportion: what rows beyond the only shape seen are hoped to add
+_BEND = 0.5  # of the slope so far: what rows beyond several shapes seen are hoped to add
+_TRY = 0.98  # a draft is tried when it can be hoped to need less than this share of the best one's time
+_SEEN, _SAMPLES = 2, 5  # samples that make a price, for the first pays for memory and graphs; most that are kept
 _PRIOR, _PRIOR_WEIGHT = 0.8, 4.0  # acceptance before anything is known, and how many trials that belief counts for
-_KEEP = 0.95  # of the trials so far, with every block
+_KEEP = 0.99  # of the trials so far, with every trial
+_FADE = 0.9  # of them, with every answer
 _ACCEPTANCES = (*KINDS, "plain")
+_SCHEMA = 2
 _MOST_BYTES = 1 << 16
 _MOST_AGE = 7 * 86_400.0  # seconds; prices taken in a busy hour are not believed for ever
 _logger = logging.getLogger(__name__)
@@ -75,17 +81,17 @@ class Acceptance:
     trials: float = 0.0
 
     def fade(self) -> None:
-        """Trust what is known half as much, since another answer begins."""
-        self.hits, self.trials = self.hits / 2, self.trials / 2
+        """Trust what is known a little less, since another answer begins."""
+        self.hits, self.trials = self.hits * _FADE, self.trials * _FADE
 
     def add(self, hits: int, trials: int) -> None:
         """Count the trials of one block."""
-        self.hits = self.hits * _KEEP + hits
-        self.trials = self.trials * _KEEP + trials
+        keep = _KEEP**trials
+        self.hits, self.trials = self.hits * keep + hits, self.trials * keep + trials
 
-    def rate(self) -> float:
-        """Probability that a drafted token is accepted."""
-        return (self.hits + _PRIOR * _PRIOR_WEIGHT) / (self.trials + _PRIOR_WEIGHT)
+    def rate(self, prior: float = _PRIOR) -> float:
+        """Probability that a drafted token is accepted; `prior` is what is believed before there are trials."""
+        return (self.hits + prior * _PRIOR_WEIGHT) / (self.trials + _PRIOR_WEIGHT)
 
 
 def expected_tokens(rate: float, g: int) -> float:
@@ -101,7 +107,7 @@ class Prices:
 
     def add(self, rows: int, seconds: float) -> bool:
         """Count one decode; returns whether its shape has a price only now."""
-        samples = self._samples.setdefault(rows, deque(maxlen=5))
+        samples = self._samples.setdefault(rows, deque(maxlen=_SAMPLES))
         samples.append(seconds)
         return len(samples) == _SEEN
 
@@ -110,18 +116,31 @@ class Prices:
         return len(self._samples.get(rows, ())) >= _SEEN
 
     def of(self, rows: int) -> float:
-        """The price of a shape; of one not seen, what it costs at best: no less than a smaller one, and little less
-        than its share of the next larger one; 0 where nothing is known.
+        """The price of a shape; of one not seen, what it can be hoped to cost; 0 where nothing is known."""
+        samples = self._samples.get(rows)
+        return sorted(samples)[(len(samples) - 1) // 4] if samples else self._hoped(rows)
 
-        Rows in fours are the cheap ones on a CPU, so that three may cost more than four: a shape is held against
+    def least(self, rows: int) -> float:
+        """What the price of a shape may turn out to be at best, the fewer samples the less."""
+        n = len(self._samples.get(rows, ()))
+        return self.of(rows) * (1 - 0.5**n if 0 < n < _SAMPLES else 1)
+
+    def _hoped(self, rows: int) -> float:
+        """Rows in fours are the cheap ones on a CPU, so that three may cost more than four: a shape is held against
         smaller ones of fours, and those that lie between the same fours."""
-        if self.known(rows):
-            return median_low(self._samples[rows])
-        seen = [r for r in self._samples if self.known(r)]
-        whole = rows // _FOUR * _FOUR
-        below = [self.of(r) for r in seen if r < rows and (r >= whole or r == 1 or r % _FOUR == 0)]
-        above = min((r for r in seen if r > rows), default=0)
-        return max([*below, _SHARE * self.of(above) * rows / above if above else 0.0])
+        whole, seen = rows // _FOUR * _FOUR, [r for r in sorted(self._samples) if self.known(r)]
+        below = [r for r in seen if r < rows and (r >= whole or r == 1 or r % _FOUR == 0)]
+        above = [r for r in seen if r > rows]
+        if not below:
+            return _BETWEEN * self.of(above[0]) * rows / above[0] if above else 0.0
+        nearest, least = below[-1], self.of(below[-1])
+        if above:
+            rise = (self.of(above[0]) - least) / (above[0] - nearest)
+            return max(least, _BETWEEN * (least + rise * (rows - nearest)))
+        if len(below) == 1:
+            return least * (1 + _BEYOND * (rows / nearest - 1))
+        rise = (least - self.of(below[0])) / (nearest - below[0])
+        return least + max(0.0, _BEND * rise * (rows - nearest))
 
     def to_dict(self) -> dict[str, float]:
         """The prices as JSON values."""
@@ -136,9 +155,9 @@ class Prices:
         """
         prices = cls()
         for rows, seconds in data.items():
-            if not (math.isfinite(seconds) and seconds > 0 and int(rows) > 0):
+            if not (math.isfinite(seconds) and seconds > 0 and int(rows) >= 0):
                 raise ValueError(f"{seconds} s for {rows} rows")
-            prices._samples[int(rows)] = deque([float(seconds)] * _SEEN, maxlen=5)
+            prices._samples[int(rows)] = deque([float(seconds)] * _SEEN, maxlen=_SAMPLES)
         return prices
 
 
@@ -148,14 +167,16 @@ class Costs:
 
     Attributes:
         llm, slm: prices of their decodes.
+        steps: prices of a whole token without a draft, by k: both models may decode at once.
         acceptance: by kind of draft, and as `plain` where the sLM drafts for the LLM alone.
-        same: whether logits are the same bits whatever the number of rows, by `shape_name`.
+        same: whether logits are the same bits whatever the number of rows, by `shape_names`.
         file: where all this is remembered, or None.
         changed: whether there is something to remember.
     """
 
     llm: Prices = field(default_factory=Prices)
     slm: Prices = field(default_factory=Prices)
+    steps: Prices = field(default_factory=Prices)
     acceptance: dict[str, Acceptance] = field(default_factory=lambda: {name: Acceptance() for name in _ACCEPTANCES})
     same: dict[str, bool] = field(default_factory=dict)
     file: Path | None = None
@@ -178,23 +199,27 @@ class Costs:
                 return cls(file=file)
             with file.open("rb") as opened:
                 data = json.loads(opened.read(_MOST_BYTES))
+            if data["schema"] != _SCHEMA:
+                return cls(file=file)
             acceptance = {name: Acceptance(*map(float, data["acceptance"][name])) for name in _ACCEPTANCES}
             same = {str(name): bool(value) for name, value in data["same"].items()}
-            llm, slm = Prices.from_dict(data["llm"]), Prices.from_dict(data["slm"])
+            llm, slm, steps = (Prices.from_dict(data[name]) for name in ("llm", "slm", "steps"))
         except FileNotFoundError:
             return cls(file=file)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             _logger.warning("%s: cannot be used, measuring anew: %s", file, error)
             return cls(file=file)
-        return cls(llm, slm, acceptance, same, file)
+        return cls(llm, slm, steps, acceptance, same, file)
 
     def save(self) -> None:
         """Remember what changed. A folder that cannot be written to costs new measurements next time and no more."""
         if self.file is None or not self.changed:
             return
         data: dict[str, Any] = {
+            "schema": _SCHEMA,
             "llm": self.llm.to_dict(),
             "slm": self.slm.to_dict(),
+            "steps": self.steps.to_dict(),
             "acceptance": {kind: [a.hits, a.trials] for kind, a in self.acceptance.items()},
             "same": self.same,
         }
@@ -210,10 +235,13 @@ class Costs:
         self.changed |= prices.add(rows, seconds)
 
 
-def shape_name(kind: DraftKind, k: int, g: int, held: int) -> str:
-    """Names what decides whether logits depend on the number of rows: the decodes' shapes, and whether the cache is so
-    long (256 tokens, which llama.cpp rounds up to 512) that attention splits a single row's work among threads."""
-    return f"{kind} k={k} g={g} {'long' if held + g + 1 > 256 else 'short'}"
+def shape_names(kind: DraftKind, k: int, g: int, held: int) -> tuple[str, ...]:
+    """Names the decodes of a draft that could give other bits than single rows do, by what decides it: their shapes,
+    and whether the cache is so long (256 tokens, which llama.cpp rounds up to 512) that attention splits a single
+    row's work among threads. The LLM's comes first."""
+    length = "long" if held + g + 1 > 256 else "short"
+    attributes = (f"slm k={k} g={g} {length}",) if k and kind == "base" else ()
+    return f"llm g={g} {length}", *attributes
 
 
 @dataclass(slots=True)
@@ -225,28 +253,43 @@ class Plan:
         k: attributes that steer.
         kinds: drafts to choose from; without attributes they are one and the same.
         fixed: tokens to draft, or None to choose by costs.
-        only_same: leave out what is known to depend on the number of rows.
-        at_once: whether both models decode at once where nothing is drafted.
+        seeded: whether a seed was asked for, so that the text is to be the one without drafts: of the choices, those
+            are left out that depend on the number of rows.
     """
 
     costs: Costs
     k: int
     kinds: tuple[DraftKind, ...]
     fixed: int | None
-    only_same: bool = False
-    at_once: bool = False
+    seeded: bool = False
 
     def __post_init__(self) -> None:
         if not self.k:
             self.kinds = ("base",)
 
     def acceptance(self, kind: DraftKind) -> Acceptance:
-        """How often this draft's tokens are accepted."""
+        """How often this draft's tokens are accepted, as far as tried."""
         return self.costs.acceptance[kind if self.k else "plain"]
+
+    def rate(self, kind: DraftKind) -> float:
+        """Probability that a token of this draft is accepted; before it is tried, that of the other drafts."""
+        own = self.acceptance(kind)
+        others = [known for known in self.costs.acceptance.values() if known is not own]
+        together = Acceptance(sum(known.hits for known in others), sum(known.trials for known in others))
+        return own.rate(together.rate())
+
+    def same(self, kind: DraftKind, g: int, held: int) -> bool | None:
+        """Whether this draft's decodes give the bits of single rows; None where that is not known."""
+        found = [self.costs.same.get(name) for name in shape_names(kind, self.k, g, held)]
+        return False if False in found else None if None in found else True
+
+    def decoded(self) -> bool:
+        """Whether the prices of each model's decode in a step without a draft are known."""
+        return self.costs.llm.known(1) and (not self.k or self.costs.slm.known(self.k + 1))
 
     def measured(self) -> bool:
         """Whether the price of a step without a draft is known."""
-        return self.costs.llm.known(1) and (not self.k or self.costs.slm.known(self.k + 1))
+        return self.decoded() and self.costs.steps.known(self.k)
 
     def choose(self, most: int, room: int, held: int) -> tuple[DraftKind, int]:
         """The draft that gives tokens soonest, and its length; 0 where none pays.
@@ -263,25 +306,39 @@ class Plan:
         best, best_seconds = (self.kinds[0], 0), WORTH * self.seconds(self.kinds[0], 0, 0)
         if not self.measured() or most < 1:
             return best
-        for kind in self.kinds:
-            for g in range(1, min(MOST_DRAFTED, room - 1) + 1):
-                if self.only_same and self.costs.same.get(shape_name(kind, self.k, g, held)) is False:
-                    continue
-                seconds = self.seconds(kind, g, most)
-                if seconds < best_seconds:
-                    best, best_seconds = (kind, g), seconds
-        return best
+        choices = [(kind, g) for kind in self.kinds for g in range(1, min(MOST_DRAFTED, room - 1) + 1)]
+        if self.seeded:
+            choices = [(kind, g) for kind, g in choices if self.same(kind, g, held) is not False]
+        for kind, g in choices:
+            if self.tried(kind, g) and (seconds := self.seconds(kind, g, most)) < best_seconds:
+                best, best_seconds = (kind, g), seconds
+        if most < MOST_DRAFTED:  # the last tokens of an answer are no place to try anything
+            return best
+        hopes = ((self.seconds(kind, g, most, hoped=True), kind, g) for kind, g in choices if self._is_next(g))
+        hoped, kind, g = min(hopes, default=(best_seconds, *best))
+        return (kind, g) if hoped < _TRY * best_seconds else best
 
-    def seconds(self, kind: DraftKind, g: int, most: int) -> float:
+    def _is_next(self, g: int) -> bool:
+        """Whether a draft not tried may be: of four rows first, then of two or eight, then of what lies between."""
+        rows, known = g + 1, self.costs.llm.known
+        more = 1 << g.bit_length()  # the least power of two that is not below
+        return rows == _FOUR or known(_FOUR) and (rows == more or (known(more // 2) and known(more)))
+
+    def seconds(self, kind: DraftKind, g: int, most: int, *, hoped: bool = False) -> float:
         """Expected seconds a token, up to `most` tokens being drafted for decodes of `g` + 1; 0 is without a draft."""
-        llm, slm, k, drafted = self.costs.llm.of, self.costs.slm.of, self.k, min(g, most)
+        costs, k, drafted = self.costs, self.k, min(g, most)
+        llm, slm = (prices.least if hoped else prices.of for prices in (costs.llm, costs.slm))
         if not g:
-            both = llm(1), slm(k + 1) if k else 0.0
-            return max(both) if self.at_once else sum(both)
+            return costs.steps.of(k) if costs.steps.known(k) else llm(1) + (slm(k + 1) if k else 0.0)
         if not k:
             draft = drafted * slm(1)
         elif kind == "steered":
             draft = (drafted + 1) * slm(k + 1)
         else:
             draft = (drafted + 1) * slm(1) + slm(k * (g + 1))
-        return (draft + llm(g + 1)) / expected_tokens(self.acceptance(kind).rate(), drafted)
+        return (draft + llm(g + 1)) / expected_tokens(self.rate(kind), drafted)
+
+    def tried(self, kind: DraftKind, g: int) -> bool:
+        """Whether all prices of a draft are known."""
+        drafting = () if not self.k else (self.k + 1,) if kind == "steered" else (self.k * (g + 1),)
+        return self.costs.llm.known(g + 1) and all(map(self.costs.slm.known, drafting))

@@ -35,12 +35,12 @@ class Planner:
             return None
         auto = request.drafted is None
         k = len(request.weights) if request.fuses else 0
-        only_same, at_once = auto and request.seeded, self._contexts.spare_cores()
-        plan = Plan(self.costs(), k, request.kinds, request.drafted, only_same, at_once)
+        plan = Plan(self.costs(), k, request.kinds, request.drafted, request.seeded)
+        if not auto:
+            return plan
         for kind in plan.kinds:
             plan.acceptance(kind).fade()
-        n_ctx = self._contexts.settings.n_ctx
-        settled = auto and plan.measured() and not plan.choose(MOST_DRAFTED, n_ctx, 0)[1]
+        settled = not k and plan.measured() and not plan.choose(MOST_DRAFTED, self._contexts.settings.n_ctx, 0)[1]
         return None if settled else plan
 
     def steps(

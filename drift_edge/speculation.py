@@ -23,7 +23,7 @@ from time import perf_counter
 
 import numpy as np
 
-from drift_edge.costs import KINDS, MOST_DRAFTED, DraftKind, Plan, shape_name
+from drift_edge.costs import KINDS, MOST_DRAFTED, DraftKind, Plan, shape_names
 from drift_edge.decoding import InStep
 from drift_edge.draws import Draws, usable
 from drift_edge.errors import ClosedError, DecodeError
@@ -31,7 +31,8 @@ from drift_edge.fusion import Fusion
 from drift_edge.llama.context import Context, Logits
 from drift_edge.steering import Steering
 
-_RECONSIDER = 32  # tokens without a draft until the plan is asked again
+_RECONSIDER = 16  # tokens without a draft until the plan is asked again
+_WATCH = 2  # of so many tokens, one is compared with what drafts that were not made would have been
 
 
 class Speculation(InStep):
@@ -49,7 +50,8 @@ class Speculation(InStep):
     Attributes:
         drafted: tokens drafted so far.
         accepted: those of them that the target drew too.
-        same: whether every shape of decode used gave the same bits as single rows do.
+        same: whether every shape of decode used gave the same bits as single rows do; None where none is known not to,
+            but not all were looked at, since no seed was asked for.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Speculation(InStep):
         k = len(fusion.weights)
         super().__init__(llm, slm if k else None, n_vocab)
         self.drafted = self.accepted = 0
-        self.same = True
+        self.same: bool | None = True
         self._choices: Counter[tuple[DraftKind, int]] = Counter()
         self._kind: DraftKind = plan.kinds[0]
         self._g = 0  # the decodes' shape, one position more
@@ -89,12 +91,15 @@ class Speculation(InStep):
 
     def append(self, token: int) -> None:
         """As `InStep.append`; costs nothing where `token` was drafted."""
+        if self._k and self._plan.fixed is None and self._draws.position % _WATCH == 0:
+            self._watch(token)
         if self._at < len(self._ahead) and token == self._ahead[self._at]:
             self._at += 1
             self.accepted += 1
         else:
-            self._tell_acceptance(missed=self._at < len(self._ahead))
-            self.settle()
+            if self._stored:
+                self._tell_acceptance(missed=self._at < len(self._ahead))
+                self.settle()
             n = self._choose()
             if n:
                 self._decode_ahead(token, n)
@@ -121,6 +126,15 @@ class Speculation(InStep):
             self._plan.acceptance(self._kind).add(self._at, self._at + missed)
             self._ahead, self._at = [], 0
 
+    def _watch(self, token: int) -> None:
+        """Counts whether drafts that were not made would have been `token`, which the target drew: all rows are there."""
+        _, H = self.rows()
+        self._draws.drop(1)
+        for kind in self._plan.kinds:
+            if H is not None and not (self._stored and kind == self._kind):
+                self._plan.acceptance(kind).add(int(self._drawn(kind, H) == token), 1)
+        self._draws.append(token)
+
     # -- how many
 
     def _choose(self) -> int:
@@ -133,9 +147,9 @@ class Speculation(InStep):
         held = max(len(self.llm.tokens[0]), n_ctx - self._slm.room() + behind)
         most = self._max_tokens - position - 1  # the token after the drafted ones is the answer's, too
         self._kind, self._g = plan.choose(most, n_ctx - held, held)
-        while self._g and not self._is_same(self._kind, self._g, held):
-            if not plan.only_same:
-                self.same = False
+        while self._g and (same := self._is_same(self._kind, self._g, held)) is not True:
+            if plan.fixed is not None or not plan.seeded:
+                self.same = False if self.same is False else same
                 break
             self._kind, self._g = plan.choose(most, n_ctx - held, held)
         if not self._g and plan.fixed is None and plan.measured():
@@ -149,6 +163,11 @@ class Speculation(InStep):
             super().append(token)
             return
         costs, start = self._plan.costs, perf_counter()
+        if self._plan.decoded():
+            super().append(token)
+            self.rows()
+            costs.add(costs.steps, self._k, perf_counter() - start)
+            return
         self.llm.extend([token], [0])
         self.llm.logits()
         costs.add(costs.llm, 1, perf_counter() - start)
@@ -182,7 +201,7 @@ class Speculation(InStep):
         """Up to `n` tokens to follow `token`; an end token or unusable logits end the draft."""
         start, drafted, row = perf_counter(), [token], 0
         self._draft_row(row, [*self._appended[self._slm.held() :], token])
-        while row < n and (drawn := self._drawn(self._H[row])) is not None and drawn not in self.llm.model.end_ids:
+        while row < n and (drawn := self._drawn(self._kind, self._H[row])) is not None and drawn not in self.llm.model.end_ids:
             drafted.append(drawn)
             self._draws.append(drawn)
             if row + 1 == n and not self._k:
@@ -202,11 +221,11 @@ class Speculation(InStep):
             self._slm.extend_base(tokens)
             self._H[row, 0] = self._slm.logits()[0, : self.n_vocab]
 
-    def _drawn(self, H: Logits) -> int | None:
+    def _drawn(self, kind: DraftKind, H: Logits) -> int | None:
         """The draft's own draw; None where the sLM's logits cannot be used, which is the target's to say."""
         h = H[0]
         with suppress(DecodeError):
-            if self._kind == "steered":
+            if kind == "steered":
                 h = self._h
                 with usable():
                     self._fusion.into(h, H[0], H)  # h_base + s_t
@@ -215,25 +234,28 @@ class Speculation(InStep):
 
     # -- whether logits depend on the number of rows
 
-    def _is_same(self, kind: DraftKind, g: int, held: int) -> bool:
-        """Whether decodes of `g` + 1 positions give the bits of single ones; tried once for each shape and remembered.
+    def _is_same(self, kind: DraftKind, g: int, held: int) -> bool | None:
+        """Whether decodes of `g` + 1 positions give the bits of single ones; where a seed was asked for, each shape is
+        tried once and remembered, else None is not known.
 
         The first and the last position are compared. Where they differ, a single row is computed in a way of its own,
         and no other number of rows is tried.
         """
-        same = self._plan.costs.same
-        name = shape_name(kind, self._k, g, held)
-        if name not in same:
-            tokens = self.llm.tokens[0][-g - 1 :]
-            tokens += [tokens[-1]] * (g + 1 - len(tokens))
-            lacking: tuple[DraftKind, ...] = () if self._llm_is_same(tokens) else KINDS
-            if not lacking and kind == "base" and self._k and not self._slm_is_same(tokens):
-                lacking = ("base",)
-            same[name] = True
-            same |= {shape_name(lack, self._k, n, held): False for lack in lacking for n in range(1, MOST_DRAFTED + 1)}
-            self._plan.costs.changed = True
-            self.settle()
-        return same[name]
+        plan, same = self._plan, self._plan.costs.same
+        if not plan.seeded:
+            return plan.same(kind, g, held)
+        tokens = self.llm.tokens[0][-g - 1 :]
+        tokens += [tokens[-1]] * (g + 1 - len(tokens))
+        tries = self._llm_is_same, self._slm_is_same
+        for i, (name, is_same) in enumerate(zip(shape_names(kind, self._k, g, held), tries, strict=False)):
+            if name not in same:
+                if is_same(tokens):
+                    same[name] = True
+                else:
+                    same |= {shape_names(kind, self._k, n, held)[i]: False for n in range(1, MOST_DRAFTED + 1)}
+                plan.costs.changed = True
+                self.settle()
+        return plan.same(kind, g, held)
 
     def _llm_is_same(self, tokens: Sequence[int]) -> bool:
         held, g = len(self.llm.tokens[0]), len(tokens) - 1
