@@ -141,7 +141,7 @@ def _speculation(answer: Answer) -> str:
     if s.draft == "off":
         return "auto speculates not" if s.auto else ""
     won = f"{s.accepted} of {s.drafted} drafted tokens kept, {t.generated_tokens / max(1, t.llm_decodes):.1f} a decode"
-    promise = "" if s.same_text else " (of the same distribution as without, but not the same text)"
+    promise = "" if s.same_text is not False else " (of the same distribution as without, but not the same text)"
     return f"{'auto: ' if s.auto else ''}{s.draft} drafts of {s.g}, {won}{promise}"
 
 

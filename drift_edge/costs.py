@@ -15,6 +15,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -35,10 +36,10 @@ _BETWEEN = 0.97  # of the line between two shapes seen: what one between them is
 _BEYOND = 0.15  # of the price in proportion: what rows beyond the only shape seen are hoped to add
 _BEND = 0.5  # of the slope so far: what rows beyond several shapes seen are hoped to add
 _TRY = 0.98  # a draft is tried when it can be hoped to need less than this share of the best one's time
+_DOUBT = 1.2  # halved with every sample: the share that a price may be too high
 _SEEN, _SAMPLES = 2, 5  # samples that make a price, for the first pays for memory and graphs; most that are kept
 _PRIOR, _PRIOR_WEIGHT = 0.8, 4.0  # acceptance before anything is known, and how many trials that belief counts for
 _KEEP = 0.99  # of the trials so far, with every trial
-_FADE = 0.9  # of them, with every answer
 _ACCEPTANCES = (*KINDS, "plain")
 _SCHEMA = 2
 _MOST_BYTES = 1 << 16
@@ -81,8 +82,8 @@ class Acceptance:
     trials: float = 0.0
 
     def fade(self) -> None:
-        """Trust what is known a little less, since another answer begins."""
-        self.hits, self.trials = self.hits * _FADE, self.trials * _FADE
+        """Trust what is known half as much, since nothing new is learned."""
+        self.hits, self.trials = self.hits / 2, self.trials / 2
 
     def add(self, hits: int, trials: int) -> None:
         """Count the trials of one block."""
@@ -96,7 +97,7 @@ class Acceptance:
 
 def expected_tokens(rate: float, g: int) -> float:
     """Tokens that a block of `g` drafted ones gives: (1 - a^(g+1)) / (1 - a) (Leviathan et al., Eq. 1)."""
-    return sum(rate**i for i in range(g + 1))
+    return (1 - rate ** (g + 1)) / (1 - rate) if rate < 1 else g + 1
 
 
 class Prices:
@@ -104,26 +105,34 @@ class Prices:
 
     def __init__(self) -> None:
         self._samples: dict[int, deque[float]] = {}
+        self._worked_out: dict[int, float] = {}
 
     def add(self, rows: int, seconds: float) -> bool:
         """Count one decode; returns whether its shape has a price only now."""
         samples = self._samples.setdefault(rows, deque(maxlen=_SAMPLES))
         samples.append(seconds)
+        self._worked_out.clear()
         return len(samples) == _SEEN
 
     def known(self, rows: int) -> bool:
         """Whether decodes of this shape have been seen."""
         return len(self._samples.get(rows, ())) >= _SEEN
 
+    def firm(self, rows: int) -> bool:
+        """Whether they have been seen often enough."""
+        return len(self._samples.get(rows, ())) == _SAMPLES
+
     def of(self, rows: int) -> float:
         """The price of a shape; of one not seen, what it can be hoped to cost; 0 where nothing is known."""
-        samples = self._samples.get(rows)
-        return sorted(samples)[(len(samples) - 1) // 4] if samples else self._hoped(rows)
+        if rows not in self._worked_out:
+            samples = self._samples.get(rows)
+            self._worked_out[rows] = sorted(samples)[(len(samples) - 1) // 4] if samples else self._hoped(rows)
+        return self._worked_out[rows]
 
     def least(self, rows: int) -> float:
         """What the price of a shape may turn out to be at best, the fewer samples the less."""
         n = len(self._samples.get(rows, ()))
-        return self.of(rows) * (1 - 0.5**n if 0 < n < _SAMPLES else 1)
+        return self.of(rows) * (1 - _DOUBT * 0.5**n if 0 < n < _SAMPLES else 1)
 
     def _hoped(self, rows: int) -> float:
         """Rows in fours are the cheap ones on a CPU, so that three may cost more than four: a shape is held against
@@ -142,6 +151,14 @@ class Prices:
         rise = (least - self.of(below[0])) / (nearest - below[0])
         return least + max(0.0, _BEND * rise * (rows - nearest))
 
+    def scale(self, factor: float) -> None:
+        """Multiply every price."""
+        self._samples = {
+            rows: deque((factor * seconds for seconds in samples), maxlen=_SAMPLES)
+            for rows, samples in self._samples.items()
+        }
+        self._worked_out.clear()
+
     def to_dict(self) -> dict[str, float]:
         """The prices as JSON values."""
         return {str(rows): self.of(rows) for rows in sorted(self._samples) if self.known(rows)}
@@ -157,7 +174,7 @@ class Prices:
         for rows, seconds in data.items():
             if not (math.isfinite(seconds) and seconds > 0 and int(rows) >= 0):
                 raise ValueError(f"{seconds} s for {rows} rows")
-            prices._samples[int(rows)] = deque([float(seconds)] * _SEEN, maxlen=_SAMPLES)
+            prices._samples[int(rows)] = deque([float(seconds)] * (_SAMPLES - 1), maxlen=_SAMPLES)
         return prices
 
 
@@ -172,6 +189,8 @@ class Costs:
         same: whether logits are the same bits whatever the number of rows, by `shape_names`.
         file: where all this is remembered, or None.
         changed: whether there is something to remember.
+        remembered: whether prices are those of another time, when the machine may have been busier, or less so: they
+            are scaled by what one row of the LLM takes now, before anything else is counted.
     """
 
     llm: Prices = field(default_factory=Prices)
@@ -181,6 +200,8 @@ class Costs:
     same: dict[str, bool] = field(default_factory=dict)
     file: Path | None = None
     changed: bool = False
+    remembered: bool = False
+    _now: Prices = field(default_factory=Prices)
 
     @classmethod
     def open(cls, folder: Path | None, *facts: object) -> Costs:
@@ -209,7 +230,7 @@ class Costs:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             _logger.warning("%s: cannot be used, measuring anew: %s", file, error)
             return cls(file=file)
-        return cls(llm, slm, steps, acceptance, same, file)
+        return cls(llm, slm, steps, acceptance, same, file, remembered=llm.known(1))
 
     def save(self) -> None:
         """Remember what changed. A folder that cannot be written to costs new measurements next time and no more."""
@@ -232,7 +253,13 @@ class Costs:
 
     def add(self, prices: Prices, rows: int, seconds: float) -> None:
         """Count one decode of `rows` rows."""
-        self.changed |= prices.add(rows, seconds)
+        if not self.remembered:
+            self.changed |= prices.add(rows, seconds)
+        elif prices is self.llm and rows == 1 and self._now.add(1, seconds):
+            factor = self._now.of(1) / self.llm.of(1)
+            for known in (self.llm, self.slm, self.steps):
+                known.scale(factor)
+            self.remembered, self.changed = False, True
 
 
 def shape_names(kind: DraftKind, k: int, g: int, held: int) -> tuple[str, ...]:
@@ -284,12 +311,14 @@ class Plan:
         return False if False in found else None if None in found else True
 
     def decoded(self) -> bool:
-        """Whether the prices of each model's decode in a step without a draft are known."""
-        return self.costs.llm.known(1) and (not self.k or self.costs.slm.known(self.k + 1))
+        """Whether the prices of each model's decode in a step without a draft are known, as they are now."""
+        return (
+            not self.costs.remembered and self.costs.llm.known(1) and (not self.k or self.costs.slm.known(self.k + 1))
+        )
 
     def measured(self) -> bool:
         """Whether the price of a step without a draft is known."""
-        return self.decoded() and self.costs.steps.known(self.k)
+        return self.decoded() and self.costs.steps.of(self.k) > 0
 
     def choose(self, most: int, room: int, held: int) -> tuple[DraftKind, int]:
         """The draft that gives tokens soonest, and its length; 0 where none pays.
@@ -309,36 +338,51 @@ class Plan:
         choices = [(kind, g) for kind in self.kinds for g in range(1, min(MOST_DRAFTED, room - 1) + 1)]
         if self.seeded:
             choices = [(kind, g) for kind, g in choices if self.same(kind, g, held) is not False]
+        rates = {kind: self.rate(kind) for kind in self.kinds}
         for kind, g in choices:
-            if self.tried(kind, g) and (seconds := self.seconds(kind, g, most)) < best_seconds:
+            if self.tried(kind, g) and (seconds := self._seconds(kind, g, most, rates[kind])) < best_seconds:
                 best, best_seconds = (kind, g), seconds
         if most < MOST_DRAFTED:  # the last tokens of an answer are no place to try anything
             return best
-        hopes = ((self.seconds(kind, g, most, hoped=True), kind, g) for kind, g in choices if self._is_next(g))
+        hopes = (
+            (self._seconds(kind, g, most, rates[kind], hoped=True), kind, g) for kind, g in choices if self._is_next(g)
+        )
         hoped, kind, g = min(hopes, default=(best_seconds, *best))
         return (kind, g) if hoped < _TRY * best_seconds else best
 
     def _is_next(self, g: int) -> bool:
-        """Whether a draft not tried may be: of four rows first, then of two or eight, then of what lies between."""
+        """Whether a draft not tried may be: of two or four rows first, then of eight, then of what lies between."""
         rows, known = g + 1, self.costs.llm.known
         more = 1 << g.bit_length()  # the least power of two that is not below
-        return rows == _FOUR or known(_FOUR) and (rows == more or (known(more // 2) and known(more)))
+        return known(more // 2) and known(more) if rows != more else rows <= _FOUR or known(_FOUR)
 
-    def seconds(self, kind: DraftKind, g: int, most: int, *, hoped: bool = False) -> float:
+    def seconds(self, kind: DraftKind, g: int, most: int) -> float:
         """Expected seconds a token, up to `most` tokens being drafted for decodes of `g` + 1; 0 is without a draft."""
-        costs, k, drafted = self.costs, self.k, min(g, most)
-        llm, slm = (prices.least if hoped else prices.of for prices in (costs.llm, costs.slm))
         if not g:
-            return costs.steps.of(k) if costs.steps.known(k) else llm(1) + (slm(k + 1) if k else 0.0)
+            k, costs = self.k, self.costs
+            return costs.steps.of(k) or costs.llm.of(1) + (costs.slm.of(k + 1) if k else 0.0)
+        return self._seconds(kind, g, most, self.rate(kind))
+
+    def _seconds(self, kind: DraftKind, g: int, most: int, rate: float, *, hoped: bool = False) -> float:
+        llm, slm = (prices.least if hoped else prices.of for prices in (self.costs.llm, self.costs.slm))
+        k, drafted = self.k, min(g, most)
         if not k:
             draft = drafted * slm(1)
         elif kind == "steered":
             draft = (drafted + 1) * slm(k + 1)
         else:
             draft = (drafted + 1) * slm(1) + slm(k * (g + 1))
-        return (draft + llm(g + 1)) / expected_tokens(self.rate(kind), drafted)
+        return (draft + llm(g + 1)) / expected_tokens(rate, drafted)
 
     def tried(self, kind: DraftKind, g: int) -> bool:
         """Whether all prices of a draft are known."""
-        drafting = () if not self.k else (self.k + 1,) if kind == "steered" else (self.k * (g + 1),)
-        return self.costs.llm.known(g + 1) and all(map(self.costs.slm.known, drafting))
+        return all(prices.known(rows) for prices, rows in self._decodes(kind, g))
+
+    def firm(self, kind: DraftKind, g: int) -> bool:
+        """Whether they rest on as many decodes as are kept."""
+        return all(prices.firm(rows) for prices, rows in self._decodes(kind, g))
+
+    def _decodes(self, kind: DraftKind, g: int) -> Iterator[tuple[Prices, int]]:
+        yield self.costs.llm, g + 1
+        if self.k:
+            yield self.costs.slm, self.k + 1 if kind == "steered" else self.k * (g + 1)

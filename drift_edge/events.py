@@ -95,8 +95,9 @@ class Speculated:
         drafted: tokens drafted.
         accepted: those that the answer has too.
         auto: whether the engine chose.
-        same_text: whether the answer is the one that the seed gives without speculation; else only its distribution is,
-            since the logits of this build and machine depend on the number of rows.
+        same_text: whether the answer is the one that the seed gives without speculation; False where only its
+            distribution is, since the logits of this build and machine depend on the number of rows. None where that
+            was not looked at: without a seed of one's own, nobody can tell.
     """
 
     draft: Literal["steered", "base", "off"] = "off"
@@ -104,7 +105,7 @@ class Speculated:
     drafted: int = 0
     accepted: int = 0
     auto: bool = False
-    same_text: bool = True
+    same_text: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,12 @@ class Planner:
         auto = request.drafted is None
         k = len(request.weights) if request.fuses else 0
         plan = Plan(self.costs(), k, request.kinds, request.drafted, request.seeded)
-        if not auto:
-            return plan
-        for kind in plan.kinds:
-            plan.acceptance(kind).fade()
-        settled = not k and plan.measured() and not plan.choose(MOST_DRAFTED, self._contexts.settings.n_ctx, 0)[1]
+        # Without steering, nothing is seen of drafts that are not made: an answer goes without, the next one may try.
+        settled = (
+            auto and not k and plan.measured() and not plan.choose(MOST_DRAFTED, self._contexts.settings.n_ctx, 0)[1]
+        )
+        if settled:
+            plan.acceptance("base").fade()
         return None if settled else plan
 
     def steps(

@@ -23,7 +23,7 @@ from time import perf_counter
 
 import numpy as np
 
-from drift_edge.costs import KINDS, MOST_DRAFTED, DraftKind, Plan, shape_names
+from drift_edge.costs import MOST_DRAFTED, DraftKind, Plan, shape_names
 from drift_edge.decoding import InStep
 from drift_edge.draws import Draws, usable
 from drift_edge.errors import ClosedError, DecodeError
@@ -32,7 +32,8 @@ from drift_edge.llama.context import Context, Logits
 from drift_edge.steering import Steering
 
 _RECONSIDER = 16  # tokens without a draft until the plan is asked again
-_WATCH = 2  # of so many tokens, one is compared with what drafts that were not made would have been
+_REPEAT = 4  # blocks of a draft whose prices are firm until it is asked again
+_WATCHED, _WATCH = 32, 2  # trials to begin with; then, of so many tokens one is compared with drafts not made
 
 
 class Speculation(InStep):
@@ -80,7 +81,7 @@ class Speculation(InStep):
         self._stored = False  # whether the present rows are among those of a block
         self._H: Logits = np.empty((0, k + 1, n_vocab), np.float32)
         self._h = np.empty(n_vocab, np.float32)
-        self._reconsider = 0
+        self._reconsider = self._repeat = 0
         self._timed = False
 
     def rows(self) -> tuple[Logits, Logits | None]:
@@ -91,7 +92,7 @@ class Speculation(InStep):
 
     def append(self, token: int) -> None:
         """As `InStep.append`; costs nothing where `token` was drafted."""
-        if self._k and self._plan.fixed is None and self._draws.position % _WATCH == 0:
+        if self._plan.fixed is None:
             self._watch(token)
         if self._at < len(self._ahead) and token == self._ahead[self._at]:
             self._at += 1
@@ -127,13 +128,17 @@ class Speculation(InStep):
             self._ahead, self._at = [], 0
 
     def _watch(self, token: int) -> None:
-        """Counts whether drafts that were not made would have been `token`, which the target drew: all rows are there."""
+        """Counts whether drafts that were not made would have been `token`, the target's draw: all rows are there."""
         _, H = self.rows()
-        self._draws.drop(1)
+        if H is None:
+            return
         for kind in self._plan.kinds:
-            if H is not None and not (self._stored and kind == self._kind):
-                self._plan.acceptance(kind).add(int(self._drawn(kind, H) == token), 1)
-        self._draws.append(token)
+            known = self._plan.acceptance(kind)
+            often = known.trials < _WATCHED or self._draws.position % _WATCH == 0
+            if often and not (self._stored and kind == self._kind):
+                self._draws.drop(1)
+                known.add(int(self._drawn(kind, H) == token), 1)
+                self._draws.append(token)
 
     # -- how many
 
@@ -146,14 +151,21 @@ class Speculation(InStep):
         behind = len(self._appended) - self._slm.held()  # appended, but not to an sLM that does not steer
         held = max(len(self.llm.tokens[0]), n_ctx - self._slm.room() + behind)
         most = self._max_tokens - position - 1  # the token after the drafted ones is the answer's, too
+        if self._repeat and min(most, n_ctx - held - 1) >= MOST_DRAFTED:
+            self._repeat -= 1
+            return self._g
         self._kind, self._g = plan.choose(most, n_ctx - held, held)
         while self._g and (same := self._is_same(self._kind, self._g, held)) is not True:
             if plan.fixed is not None or not plan.seeded:
-                self.same = False if self.same is False else same
+                self.same = self.same and same
                 break
             self._kind, self._g = plan.choose(most, n_ctx - held, held)
-        if not self._g and plan.fixed is None and plan.measured():
+        if self._g:
+            self._repeat = _REPEAT if plan.firm(self._kind, self._g) else 0
+        elif plan.fixed is None and plan.measured():
             self._reconsider = position + _RECONSIDER
+            if not self._k:  # nothing is seen of drafts that are not made
+                plan.acceptance(self._kind).fade()
         return min(self._g, most)
 
     # -- one token
@@ -199,9 +211,12 @@ class Speculation(InStep):
 
     def _draft(self, token: int, n: int) -> list[int]:
         """Up to `n` tokens to follow `token`; an end token or unusable logits end the draft."""
+        behind, ends = self._appended[self._slm.held() :], self.llm.model.end_ids
         start, drafted, row = perf_counter(), [token], 0
-        self._draft_row(row, [*self._appended[self._slm.held() :], token])
-        while row < n and (drawn := self._drawn(self._kind, self._H[row])) is not None and drawn not in self.llm.model.end_ids:
+        self._draft_row(row, [*behind, token])
+        if behind:  # that was no decode of one row
+            start = perf_counter()
+        while row < n and (drawn := self._drawn(self._kind, self._H[row])) is not None and drawn not in ends:
             drafted.append(drawn)
             self._draws.append(drawn)
             if row + 1 == n and not self._k:
@@ -209,8 +224,9 @@ class Speculation(InStep):
             row += 1
             self._draft_row(row, [drawn])
         self._draws.drop(len(drafted) - 1)
-        costs, rows = self._plan.costs, self._k + 1 if self._kind == "steered" else 1
-        costs.add(costs.slm, rows, (perf_counter() - start) / (row + 1))
+        if priced := row + (not behind):
+            costs, rows = self._plan.costs, self._k + 1 if self._kind == "steered" else 1
+            costs.add(costs.slm, rows, (perf_counter() - start) / priced)
         return drafted[1:]
 
     def _draft_row(self, row: int, tokens: list[int]) -> None:

@@ -6,7 +6,7 @@ to the second, whatever this machine is doing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drift_edge import CancelToken, SamplerSettings
-from drift_edge.costs import KINDS, MOST_DRAFTED, Costs, DraftKind, Plan
+from drift_edge.costs import KINDS, DraftKind, Plan
 from drift_edge.decoding import Decoder, Generation, InStep
 from drift_edge.draws import Draws
 from drift_edge.fusion import Fusion
@@ -26,7 +26,7 @@ from drift_edge.steering import Steering
 
 _VOCAB = 4
 _GREEDY = SamplerSettings(temperature=0, plausibility=0)
-_CONTEXT = 4_096
+_CONTEXT, _PROMPT = 4_096, 40
 
 
 @cache
@@ -49,7 +49,6 @@ class Clock:
     jitter: float = 0.0
     first: float = 1.0
     now: float = 0.0
-    decodes: int = 0
     _seen: set[tuple[str, int]] = field(default_factory=set)
 
     def __call__(self) -> float:
@@ -57,7 +56,6 @@ class Clock:
 
     def spend(self, name: str, rows: int, seconds: float) -> None:
         """Let a decode of `rows` rows pass."""
-        self.decodes += 1
         if self.jitter:
             seconds *= float(np.exp(self.jitter * self.rng.standard_normal()))
             seconds *= 1.5 if self.rng.random() < 0.04 else 1.0
@@ -116,7 +114,7 @@ class PricedContext:
 
 @dataclass(slots=True)
 class World:
-    """A pair on a machine.
+    """A pair on a machine, asked one answer after another.
 
     Attributes:
         llm, slm: seconds of a decode by its rows.
@@ -131,8 +129,8 @@ class World:
     accepted: tuple[float, float]
     clock: Clock
 
-    def answers(self, plan: Any, n: int, tokens: int = 64, first: int = 0) -> list[float]:
-        """Seconds of each of `n` answers of `tokens` tokens; `plan()` gives what each is planned by, or None."""
+    def answers(self, plan: Callable[[], Plan | None], answers: Sequence[int], tokens: int = 64) -> list[float]:
+        """Seconds of each of the answers numbered, of `tokens` tokens; `plan()` says how the next one is drafted."""
         steered, base = self.accepted
         llm: Any = PricedContext("llm", self.llm, self.clock, [1.0])
         fits = [base, *[steered] * self.k]
@@ -140,25 +138,52 @@ class World:
         slm = Steering(llm.model, settings, self.k + 1)
         # With weights that add up to 1, h_base + s_t is the attributes' common row.
         fusion = Fusion(np.full(self.k, 1 / self.k) if self.k else np.empty(0))
-        decoder, taken = Decoder(_VOCAB), []
-        prompt = [0] * 40
+        decoder, prompt, taken = Decoder(_VOCAB), [0] * _PROMPT, []
         with mock.patch("drift_edge.speculation.perf_counter", self.clock):
-            for answer in range(first, first + n):
+            for answer in answers:
                 llm.answer = slm.context.answer = answer  # type: ignore[attr-defined]
                 llm.prefill({0: prompt})
                 slm.prefill(prompt, {str(i): prompt for i in range(self.k)}, None)
-                draws, start = Draws(decoder.sampler, _GREEDY, answer, prompt, tokens), self.clock.now
-                planned = plan()
-                plain = slm if self.k else None
+                draws, start, planned = Draws(decoder.sampler, _GREEDY, answer, prompt, tokens), self.clock.now, plan()
                 steps = (
-                    InStep(llm, plain, _VOCAB)
+                    InStep(llm, slm if self.k else None, _VOCAB)
                     if planned is None
                     else Speculation(llm, slm, fusion, _VOCAB, draws, planned, tokens)
                 )
+                cancel, into = CancelToken(), Generation()
                 for _ in decoder.generate(
-                    steps, fusion, draws, max_tokens=tokens, stop=(), cancel=CancelToken(), measure=False,
-                    into=Generation(),
-                ):  # fmt: skip
+                    steps, fusion, draws, max_tokens=tokens, stop=(), cancel=cancel, measure=False, into=into
+                ):
                     pass
+                assert into.tokens == [random_at(answer, _PROMPT + i)[0] for i in range(tokens)]
                 taken.append(self.clock.now - start)
         return taken
+
+    def seconds(self, kind: DraftKind, g: int, answers: Sequence[int], tokens: int = 64) -> float:
+        """What they take with a fixed draft at the table's prices, by counting; `g` of 0 is without."""
+        fits, total = self.accepted[kind == "base"], 0.0
+        for answer in answers:
+            drawn = 1  # by the prompt's last row
+            while drawn < tokens:
+                n = min(g, tokens - drawn - 1)
+                total += self._block(kind, g, n) if n else self.llm[1] + (self.slm[self.k + 1] if self.k else 0.0)
+                hits = 0
+                while hits < n and random_at(answer, _PROMPT + drawn + hits)[1] < fits:
+                    hits += 1
+                drawn += hits + 1
+        return total
+
+    def _block(self, kind: DraftKind, g: int, n: int) -> float:
+        if not self.k:
+            return n * self.slm[1] + self.llm[g + 1]
+        if kind == "steered":
+            return (n + 1) * self.slm[self.k + 1] + self.llm[g + 1]
+        at_once = PricedContext.n_outputs // (g + 1)  # attributes in one decode
+        whole, rest = divmod(self.k, at_once)
+        attributes = whole * self.slm[at_once * (g + 1)] + (self.slm[rest * (g + 1)] if rest else 0.0)
+        return (n + 1) * self.slm[1] + attributes + self.llm[g + 1]
+
+    def best(self) -> tuple[DraftKind, int]:
+        """The fixed draft that is soonest in the long run."""
+        many = range(10_000, 10_040)
+        return min(((kind, g) for kind in KINDS for g in range(8)), key=lambda draft: self.seconds(*draft, many))

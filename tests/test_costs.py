@@ -18,15 +18,15 @@ from drift_edge.costs import (
     check_draft,
     check_speculate,
     expected_tokens,
-    shape_name,
+    shape_names,
 )
 
 
 def priced(prices: dict[int, float]) -> Prices:
     made = Prices()
     for rows, seconds in prices.items():
-        made.add(rows, seconds)
-        made.add(rows, seconds)
+        for _ in range(5):
+            made.add(rows, seconds)
     return made
 
 
@@ -36,7 +36,7 @@ SLM = {1: 27.0, 8: 129.0, 14: 190.0, 21: 270.0, 28: 360.0, 35: 450.0, 42: 530.0,
 
 
 def eight_b(acceptance: float = 0.8) -> Costs:
-    costs = Costs(priced(LLM), priced(SLM))
+    costs = Costs(priced(LLM), priced(SLM), priced({0: 329.0, 7: 329.0 + 129.0}))
     for known in costs.acceptance.values():
         known.hits, known.trials = acceptance * 1e9, 1e9
     return costs
@@ -58,7 +58,7 @@ def test_acceptance_begins_with_a_belief_and_forgets() -> None:
     for _ in range(500):
         known.add(3, 4)
     assert known.rate() == pytest.approx(0.75, abs=0.01)
-    for _ in range(100):
+    for _ in range(200):
         known.add(0, 1)
     assert known.rate() < 0.2
     low = known.rate()
@@ -66,36 +66,57 @@ def test_acceptance_begins_with_a_belief_and_forgets() -> None:
     assert low < known.rate() < 0.8
 
 
-def test_a_price_is_the_lower_middle_of_the_last_five() -> None:
+def test_acceptance_of_a_draft_not_tried_is_that_of_the_others() -> None:
+    costs = Costs()
+    steered, plain = Plan(costs, 7, KINDS, None), Plan(costs, 0, KINDS, None)
+    assert steered.rate("steered") == plain.rate("base") == 0.8
+    costs.acceptance["base"] = Acceptance(6.0, 16.0)  # with the belief, (6 + 0.8 x 4) / (16 + 4) = 0.46
+    for rate in (steered.rate("steered"), steered.rate("base"), plain.rate("base")):
+        assert rate == pytest.approx(0.46)
+    costs.acceptance["steered"] = Acceptance(3.0, 4.0)
+    assert steered.rate("steered") == pytest.approx((3 + 0.46 * 4) / (4 + 4))
+
+
+def test_a_price_is_the_lower_quarter_of_the_last_five() -> None:
     prices = Prices()
     assert not prices.add(4, 9.0)  # the first pays for memory
     assert not prices.known(4)
     assert prices.add(4, 5.0)
     assert prices.of(4) == 5
     for seconds in (6.0, 4.0, 100.0):
+        assert not prices.firm(4)
         assert not prices.add(4, seconds)
-    assert prices.of(4) == 6  # of 9 5 6 4 100
+    assert prices.firm(4)
+    assert prices.of(4) == 5  # of 9 5 6 4 100
     prices.add(4, 4.0)
-    assert prices.of(4) == 5  # of 5 6 4 100 4
+    prices.add(4, 7.0)
+    assert prices.of(4) == 4  # of 6 4 100 4 7
 
 
-def test_a_shape_not_seen_is_as_cheap_as_its_neighbours_allow() -> None:
+def test_a_price_of_few_samples_may_turn_out_lower() -> None:
+    prices = Prices()
+    for share in (1 - 1.2 / 2, 1 - 1.2 / 4, 1 - 1.2 / 8, 1 - 1.2 / 16, 1.0):
+        prices.add(4, 10.0)
+        assert prices.of(4) == 10
+        assert prices.least(4) == pytest.approx(10 * share)
+
+
+def test_a_shape_not_seen_costs_somewhat_less_than_its_neighbours_suggest() -> None:
     assert Prices().of(3) == 0
     prices = priced({4: 10.0, 8: 30.0})
-    assert prices.of(2) == pytest.approx(0.85 * 5)  # little less than its share
-    assert prices.of(5) == pytest.approx(0.85 * 30 * 5 / 8)
-    assert priced({4: 10.0, 8: 11.0}).of(6) == 10  # no less than fewer rows
-    assert prices.of(64) == 30  # more rows may cost nothing
-    assert priced({1: 2.0}).of(8) == 2
+    assert prices.of(6) == pytest.approx(0.97 * 20)
+    assert prices.of(2) == pytest.approx(0.97 * 5)
+    assert priced({4: 10.0, 8: 10.1}).of(6) == 10  # no less than fewer rows
+    assert prices.of(12) == 30 + 0.5 * 5 * 4  # half the slope
+    assert priced({4: 9.0, 8: 9.0}).of(64) == 9  # more rows may cost nothing
+    assert priced({1: 2.0}).of(8) == pytest.approx(2 * (1 + 0.15 * 7))
 
 
 def test_rows_in_fours_may_cost_less_than_three() -> None:
-    prices = priced({1: 2.0, 3: 9.0})
-    assert prices.of(4) == 2
-    assert prices.of(2) == pytest.approx(0.85 * 6)
-    assert priced({1: 2.0, 2: 4.0}).of(3) == 4
-    assert priced({1: 2.0, 4: 5.0, 5: 8.0, 6: 10.0}).of(7) == 10
-    assert priced({1: 2.0, 4: 5.0, 7: 12.0}).of(8) == 5
+    assert priced({1: 2.0, 3: 9.0}).of(4) == pytest.approx(2 * (1 + 0.15 * 3))
+    assert priced({1: 2.0, 3: 9.0, 8: 9.0}).of(4) == pytest.approx(0.97 * 5)
+    assert priced({1: 2.0, 4: 5.0, 7: 12.0}).of(8) == 5 + 0.5 * 1 * 4
+    assert priced({1: 2.0, 4: 5.0, 5: 8.0}).of(6) == 8 + 0.5 * 1.5
 
 
 def test_seconds_a_token_of_each_draft() -> None:
@@ -120,29 +141,37 @@ def test_auto_takes_the_soonest() -> None:
     assert Plan(eight_b(), 0, KINDS, None).choose(99, 999, 100) == ("base", 3)
     # Rows that cost in proportion never pay: the built-in pair's case.
     linear = Costs(priced({r: 0.4 * r for r in range(1, 9)}), priced({r: 0.05 * r for r in range(1, 57)}))
+    linear.steps = priced({0: 0.4, 7: 0.8})
     assert Plan(linear, 7, KINDS, None).choose(99, 999, 100)[1] == 0
     assert Plan(linear, 0, KINDS, None).choose(99, 999, 100)[1] == 0
 
 
-def test_decodes_at_once_cost_what_the_longer_one_does() -> None:
+def test_a_step_without_a_draft_has_a_price_of_its_own() -> None:
+    """Where both models decode at once, it costs less than both decodes."""
     costs = Costs(priced({r: 3.0 + r for r in range(1, 9)}), priced({r: 1.0 + r / 2 for r in range(1, 57)}))
     costs.acceptance["base"].hits = costs.acceptance["base"].trials = 1e9
-    in_turn, at_once = (Plan(costs, 7, ("base",), None, at_once=both) for both in (False, True))
-    assert (in_turn.seconds("base", 0, 99), at_once.seconds("base", 0, 99)) == (4 + 5, 5)
+    plan = Plan(costs, 7, ("base",), None)
+    assert plan.seconds("base", 0, 99) == 4 + 5
+    costs.steps = priced({7: 5.0})
+    assert plan.seconds("base", 0, 99) == 5
     # Seven drafted: eight decodes of one row, one of 7 x 8, and one of eight on the LLM, for eight tokens.
-    assert at_once.seconds("base", 7, 99) == pytest.approx((8 * 1.5 + 29 + 11) / 8)
-    assert in_turn.choose(99, 999, 100) == ("base", 7)
-    assert at_once.choose(99, 999, 100)[1] == 0
+    assert plan.seconds("base", 7, 99) == pytest.approx((8 * 1.5 + 29 + 11) / 8)
+    assert plan.choose(99, 999, 100)[1] == 0
+    costs.steps = priced({7: 9.0})
+    assert plan.choose(99, 999, 100) == ("base", 7)
 
 
 def test_auto_measures_a_step_without_a_draft_first() -> None:
     plan = Plan(Costs(), 7, KINDS, None)
-    assert plan.choose(99, 999, 100)[1] == 0
     for _ in range(2):
+        assert not plan.decoded()
         plan.costs.add(plan.costs.llm, 1, 1.0)
-        assert plan.choose(99, 999, 100)[1] == 0
         plan.costs.add(plan.costs.slm, 8, 1.0)
-    assert plan.choose(99, 999, 100)[1] > 0  # what has not been tried may pay
+        assert plan.choose(99, 999, 100)[1] == 0
+    assert plan.decoded()
+    plan.costs.add(plan.costs.steps, 7, 2.0)
+    assert plan.choose(99, 999, 100)[1] == 3  # what has not been tried may pay
+    assert plan.choose(6, 999, 100)[1] == 0  # but not at an answer's end
 
 
 # Milliseconds by rows, one thread of a Zen 3 core: a shape of 135 million parameters and one of 3 billion.
@@ -167,6 +196,7 @@ def test_auto_ends_near_the_best_choice_having_tried_few(
 
     llm = {rows: scale * ms for rows, ms in llm.items()}
     true, plan = believing(priced(llm), priced(slm)), believing(Prices(), Prices())
+    true.costs.steps = priced({7: llm[1] + slm[8]})
     tried = set()
     for _ in range(80):
         kind, g = plan.choose(99, 999, 100)
@@ -174,6 +204,8 @@ def test_auto_ends_near_the_best_choice_having_tried_few(
         plan.costs.llm.add(g + 1, llm[g + 1])
         for rows in (8,) if kind == "steered" or not g else (1, 7 * (g + 1)):
             plan.costs.slm.add(rows, slm[rows])
+        if not g:
+            plan.costs.steps.add(7, llm[1] + slm[8])
     best = min(true.seconds(kind, g, 99) for kind in KINDS for g in range(8))
     assert best / true.seconds(kind, g, 99) >= 0.97
     assert len(tried) <= 12
@@ -200,8 +232,11 @@ def test_a_fixed_number_takes_the_cheaper_draft() -> None:
 
 def test_what_depends_on_the_number_of_rows_is_left_out() -> None:
     costs = eight_b()
-    costs.same[shape_name("base", 7, 3, 100)] = False
-    plan = Plan(costs, 7, KINDS, None, only_same=True)
+    llm, attributes = shape_names("base", 7, 3, 100)
+    costs.same |= {llm: True, attributes: False}
+    plan = Plan(costs, 7, KINDS, None, seeded=True)
+    assert [plan.same(kind, 3, 100) for kind in KINDS] == [True, False]
+    assert plan.same("base", 3, 300) is None
     assert plan.choose(99, 999, 100) != ("base", 3)
     assert plan.choose(99, 999, 252) == plan.choose(99, 999, 100)
     assert plan.choose(99, 999, 253) == ("base", 3)  # another way of computing, of which nothing is known yet
@@ -233,12 +268,30 @@ def test_what_is_remembered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    ["", "{", "[]", "null", '{"llm": 3}', '{"llm": {"1": -1}}', '{"llm": {"x": 1}}', '{"llm": {"1": NaN}}', "\x00" * 9],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"schema": 1}',
+        '{"llm": 3}',
+        '{"llm": {"1": -1}}',
+        '{"llm": {"x": 1}}',
+        '{"llm": {"1": NaN}}',
+        "\x00" * 9,
+    ],
 )
 def test_a_damaged_file_is_measured_anew(damage: str, tmp_path: Path) -> None:
     costs = Costs.open(tmp_path, 1)
     assert costs.file is not None
-    whole = {"llm": {"1": 1.0}, "slm": {}, "acceptance": {n: [1, 2] for n in costs.acceptance}, "same": {}}
+    whole = {
+        "schema": 2,
+        "llm": {"1": 1.0},
+        "slm": {},
+        "steps": {},
+        "acceptance": {n: [1, 2] for n in costs.acceptance},
+        "same": {},
+    }
     costs.file.write_text(json.dumps(whole))
     assert Costs.open(tmp_path, 1).llm.of(1) == 1
     try:
@@ -246,6 +299,24 @@ def test_a_damaged_file_is_measured_anew(damage: str, tmp_path: Path) -> None:
     except (ValueError, TypeError):
         costs.file.write_text(damage)
     assert Costs.open(tmp_path, 1).llm.to_dict() == {}
+
+
+def test_remembered_prices_are_scaled_by_what_one_row_takes_now(tmp_path: Path) -> None:
+    costs = Costs.open(tmp_path, 1)
+    costs.llm, costs.slm, costs.steps = priced({1: 10.0, 4: 16.0}), priced({8: 6.0}), priced({7: 15.0})
+    costs.changed = True
+    costs.save()
+    again = Costs.open(tmp_path, 1)
+    plan = Plan(again, 7, KINDS, None)
+    for seconds in (9.0, 5.0):
+        assert again.remembered
+        assert plan.choose(99, 999, 100)[1] == 0  # one row first
+        again.add(again.slm, 8, 99.0)  # does not count before that
+        again.add(again.llm, 1, seconds)
+    assert not again.remembered
+    assert (again.llm.to_dict(), again.slm.to_dict(), again.steps.to_dict()) == ({"1": 5, "4": 8}, {"8": 3}, {"7": 7.5})
+    again.save()
+    assert Costs.open(tmp_path, 1).llm.of(4) == 8
 
 
 def test_old_prices_are_not_believed(tmp_path: Path) -> None:
