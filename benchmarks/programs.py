@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from drift_edge import Drift, Finish, Token
 from drift_edge.conversation import Mode, Prompts
-from drift_edge.costs import Draft, Speculate
+from drift_edge.costs import Costs, Draft, Speculate
 
 from .questions import BETA, QUESTION, SAMPLER
 
@@ -78,6 +78,7 @@ class Steered:
         drift: the engine.
         weights, steer, speculate, draft: as `Drift.chat`.
         clock: seconds.
+        apart: learn and tell nothing of what decodes cost, so that `auto` has to find it out by itself.
     """
 
     drift: Drift
@@ -86,9 +87,16 @@ class Steered:
     speculate: Speculate = "off"
     draft: Draft = "auto"
     clock: Clock = time.perf_counter
+    apart: bool = False
 
     def answer(self, messages: Sequence[Message], seed: int, most: int) -> Measured:
         """As `Program`."""
+        if not self.apart:
+            return self._answer(messages, seed, most)
+        with mock.patch.object(self.drift._planner, "_known_costs", Costs()):
+            return self._answer(messages, seed, most)
+
+    def _answer(self, messages: Sequence[Message], seed: int, most: int) -> Measured:
         times, finish = [self.clock()], None
         # No seed is given, since `auto` is more careful with one; the one that is drawn is ours all the same.
         with mock.patch("drift_edge.sampling.secrets.randbits", return_value=seed):

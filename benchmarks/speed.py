@@ -3,6 +3,9 @@
 All programs take turns on the same question, so that a change in the machine's mood hits all of them; rates are
 medians, and ratios are medians of the ratios within a round. The ceiling is what the soonest choice of draft would give
 if decodes were all there is, at the costs and the acceptance measured in the same run.
+
+Of the fixed drafts (1 to 7 tokens, steered and base) the first round measures all whose decodes alone do not rule them
+out, and the rounds after it those that were near the best. `auto` learns nothing from them.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from unittest import mock
 
 from drift_edge import Drift
 from drift_edge.conversation import build_prompts
-from drift_edge.costs import KINDS, DraftKind
+from drift_edge.costs import KINDS, DraftKind, Plan
 from drift_edge.llama.library import default_threads
 
 from .bare import Bare, rate_of
@@ -28,7 +31,8 @@ from .questions import SAMPLED
 PLAIN, NAIVE = "plain llama_cpp.Llama", "naive Drift, k+2 llama_cpp.Llama objects"
 OFF, AUTO = "steered, --speculate off", "steered, --speculate auto"
 N_CTX = 1_024
-_CLOSE, _MOST_CHOICES = 1.25, 4  # fixed choices that are tried: so near the best by the decodes' costs, and no more
+_RULED_OUT = 1.4  # times the seconds of the soonest draft's decodes: those of a draft that cannot be the best
+_NEAR, _MOST_NEAR = 0.9, 4  # fixed drafts that go on after the first round: of the best one's speed, and no more
 
 
 def run(
@@ -46,7 +50,7 @@ def run(
     Args:
         llm, slm: GGUF files.
         weights: of the attributes that steer.
-        rounds: answers of each program.
+        rounds: answers of each program; of a fixed draft far from the best, one.
         tokens: of an answer, at most.
         processor_time: run on one thread and count the processor's time, for a machine that does other things too.
         say: told what is done.
@@ -79,8 +83,9 @@ def run(
         for name, program in programs.items():
             program.answer(MESSAGES, 0, tokens if name == AUTO else 4)
         bare.measure()
-        for _, kind, g in list(_worth_trying(bare)):
-            programs[fixed(kind, g)] = Steered(drift, weights, speculate=g, draft=kind, clock=clock)
+        seen = Plan(drift._planner.costs(), len(weights), KINDS, None)  # what the warm-up told `auto`
+        for kind, g in _not_ruled_out(bare, {kind: seen.rate(kind) for kind in KINDS}):
+            programs[fixed(kind, g)] = Steered(drift, weights, speculate=g, draft=kind, clock=clock, apart=True)
         programs["--steer prompt, --speculate auto"] = Steered(drift, weights, "prompt", "auto", clock=clock)
         programs["--steer off, --speculate auto"] = Steered(drift, {}, speculate="auto", clock=clock)
         programs["--steer off, --speculate off"] = Steered(drift, {}, clock=clock)
@@ -91,6 +96,8 @@ def run(
                 # The naive program's speed does not depend on what it says: a part of an answer will do.
                 found[name].append(measure(program, i, max(4, tokens // 8) if name == NAIVE else tokens))
             bare.measure()
+            if i == 1:
+                programs = {name: program for name, program in programs.items() if name not in _far(found)}
         facts = {"k": len(weights), "tokens": tokens, "rounds": rounds, "processor_time": processor_time}
         return {**facts, **_summary(found, bare)}
 
@@ -100,10 +107,17 @@ def fixed(kind: str, g: int) -> str:
     return f"steered, --speculate {g} --draft {kind}"
 
 
-def _worth_trying(bare: Bare) -> Iterator[tuple[float, DraftKind, int]]:
-    choices = [choice for choice in bare.best(bare.costs()) if choice[2]]
-    near = [choice for choice in choices if choice[0] <= _CLOSE * choices[0][0]]
-    yield from near[:_MOST_CHOICES]
+def _not_ruled_out(bare: Bare, acceptance: dict[DraftKind, float]) -> Iterator[tuple[DraftKind, int]]:
+    drafts = [choice for choice in bare.best(bare.costs(acceptance)) if choice[2]]
+    yield from ((kind, g) for seconds, kind, g in drafts if seconds <= _RULED_OUT * drafts[0][0])
+
+
+def _far(found: Mapping[str, list[Measured]]) -> set[str]:
+    """The fixed drafts that the first round left behind."""
+    rates = {name: answers[0].rate for name, answers in found.items() if " --draft " in name}
+    ranked = sorted(rates, key=lambda name: -rates[name])
+    near = {name for name in ranked[:_MOST_NEAR] if rates[name] >= _NEAR * rates[ranked[0]]}
+    return rates.keys() - near
 
 
 def _summary(found: Mapping[str, list[Measured]], bare: Bare) -> dict[str, Any]:
@@ -132,7 +146,8 @@ def _summary(found: Mapping[str, list[Measured]], bare: Bare) -> dict[str, Any]:
             }
         )
     steady = {name: [m.rate for m in ms] for name, ms in found.items() if name.startswith("steered, --speculate")}
-    best = max((name for name in steady if name != AUTO), key=lambda name: median(steady[name]))
+    whole = [name for name in steady if name != AUTO and len(steady[name]) == len(off)]
+    best = max(whole, key=lambda name: median(steady[name]))
     return {
         "rows": rows,
         "costs_ms": {
@@ -148,7 +163,7 @@ def _summary(found: Mapping[str, list[Measured]], bare: Bare) -> dict[str, Any]:
 
 
 def _ratio(rates: list[float], others: list[float]) -> float:
-    return median(a / b if b else 0.0 for a, b in zip(rates, others, strict=True))
+    return median(a / b if b else 0.0 for a, b in zip(rates, others, strict=False))
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:

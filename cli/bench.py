@@ -27,7 +27,9 @@ def bench(
         float, typer.Option(help="Of the pair that is made: share of drafted tokens that fit.")
     ] = 0.8,
     rounds: Annotated[int | None, typer.Option(min=1, help="Answers of each program.")] = None,
-    tokens: Annotated[int, typer.Option(min=8, help="Tokens of an answer, at most.")] = 64,
+    tokens: Annotated[
+        int | None, typer.Option(min=8, help="Tokens of an answer, at most: 64, or 32 of a pair that is made.")
+    ] = None,
     processor_time: Annotated[
         bool, typer.Option("--processor-time", help="Of speed: one thread, and its own time, for a busy machine.")
     ] = False,
@@ -54,7 +56,8 @@ def bench(
     if not as_json:
         typer.echo("  ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()))
     for name in dict.fromkeys(wanted):
-        found[name], lines = _measure(name, files, weights, rounds, tokens, processor_time, quick, screen.say)
+        most = tokens or (64 if made is None else 32)
+        found[name], lines = _measure(name, files, weights, rounds, most, processor_time, quick, screen.say)
         if not as_json:
             typer.echo("")
             for line in lines:
