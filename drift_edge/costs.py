@@ -318,7 +318,7 @@ class Plan:
 
     def measured(self) -> bool:
         """Whether the price of a step without a draft is known."""
-        return self.decoded() and self.costs.steps.of(self.k) > 0
+        return self.decoded() and self.costs.steps.known(self.k)
 
     def choose(self, most: int, room: int, held: int) -> tuple[DraftKind, int]:
         """The draft that gives tokens soonest, and its length; 0 where none pays.
@@ -360,7 +360,7 @@ class Plan:
         """Expected seconds a token, up to `most` tokens being drafted for decodes of `g` + 1; 0 is without a draft."""
         if not g:
             k, costs = self.k, self.costs
-            return costs.steps.of(k) or costs.llm.of(1) + (costs.slm.of(k + 1) if k else 0.0)
+            return costs.steps.of(k) if costs.steps.known(k) else costs.llm.of(1) + (costs.slm.of(k + 1) if k else 0.0)
         return self._seconds(kind, g, most, self.rate(kind))
 
     def _seconds(self, kind: DraftKind, g: int, most: int, rate: float, *, hoped: bool = False) -> float:

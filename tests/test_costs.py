@@ -169,7 +169,13 @@ def test_auto_measures_a_step_without_a_draft_first() -> None:
         plan.costs.add(plan.costs.slm, 8, 1.0)
         assert plan.choose(99, 999, 100)[1] == 0
     assert plan.decoded()
-    plan.costs.add(plan.costs.steps, 7, 2.0)
+    for _ in range(2):
+        plan.costs.add(plan.costs.steps, 0, 1.0)  # of other attributes than these
+    assert plan.choose(99, 999, 100)[1] == 0
+    assert plan.seconds("base", 0, 99) == 2
+    for _ in range(2):
+        assert not plan.measured()
+        plan.costs.add(plan.costs.steps, 7, 2.0)
     assert plan.choose(99, 999, 100)[1] == 3  # what has not been tried may pay
     assert plan.choose(6, 999, 100)[1] == 0  # but not at an answer's end
 

@@ -381,8 +381,9 @@ def test_auto_keeps_the_text_and_remembers_prices(builtin_files: tuple[Path, Pat
 def test_auto_that_is_settled_on_nothing_costs_nothing(builtin_files: tuple[Path, Path]) -> None:
     with Drift.load(*builtin_files) as drift:
         costs = drift._planner.costs()
-        costs.add(costs.steps, 0, 1.0)
-        costs.add(costs.steps, len(WEIGHTS), 9.0)
+        for _ in range(2):
+            costs.add(costs.steps, 0, 1.0)
+            costs.add(costs.steps, len(WEIGHTS), 9.0)
         for rows in range(1, 57):
             for _ in range(5):
                 costs.add(costs.llm, rows, float(rows))
@@ -600,7 +601,8 @@ def test_auto_with_a_seed_leaves_out_what_would_change_the_text() -> None:
     llm, slm = fakes(2, wobble=1e-3)
     for seeded in (True, False):
         costs = Costs()
-        costs.add(costs.steps, 2, 3.0)
+        for _ in range(2):
+            costs.add(costs.steps, 2, 3.0)
         for rows in range(1, 17):  # the first drafts look as if they paid: more rows cost nothing more
             for prices in (costs.llm, costs.slm):
                 costs.add(prices, rows, 1.0 if rows == 1 else 1.5)
