@@ -59,23 +59,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tuning = cases(world, TUNING, "tuning", noise=True, draws=1)
     report = cases(world, given.people, "report", noise=True)
     scores: dict[tuple[str, str], FloatArray] = {}
-    rows, facts = [], []
+    rows, accuracies, set_to, on_tuning = list[list[str]](), {}, {}, {}
     for estimator, reduction in product(ESTIMATORS, REDUCTIONS):
         values = reduced(world, reduction)[:, :, DRIFT]
-        regularisation, on_tuning = set_on(tuning, values, estimator)
+        way = f"{estimator}, {reduction}"
+        regularisation, on_tuning[way] = set_on(tuning, values, estimator)
         scores[estimator, reduction] = over(report, by_weights(values, estimator, regularisation))
         told = interval(scores[estimator, reduction])
-        way = {"estimator": estimator, "reduction": reduction, "regularisation": regularisation}
-        facts.append(way | {"on tuning": on_tuning, "accuracy": told})
+        accuracies[way], set_to[way] = told, regularisation
         figures = [f"{mean:.3f} ± {half:.3f}" for mean, half in zip(told["mean"], told["half"], strict=True)]
         rows.append([estimator, reduction, "" if regularisation is None else f"{regularisation:g}", *figures])
     print(aligned(["estimator", "reduction", "set to", *(f"k = {k}" for k in KS)], rows))
-    best = max(facts, key=lambda way: way["on tuning"])
-    print(f"best on the tuning people: {best['estimator']}, {best['reduction']}")
-    means = {way: float(np.mean(found[..., AT])) for way, found in scores.items()}
-    top = max(means, key=lambda way: means[way])
+    best = max(on_tuning, key=lambda way: on_tuning[way])
+    print(f"best on the tuning people: {best}")
+    means = {both: float(np.mean(found[..., AT])) for both, found in scores.items()}
+    top = max(means, key=lambda both: means[both])
     print(f"best of those reported at k = 50: {', '.join(top)}, {means[top]:.3f}")
-    keep("estimators", given, world, {"ks": KS, "ways": facts}, figure(scores))
+    facts = {
+        "ks": KS,
+        "chosen": best,
+        "regularisation": set_to,
+        "on tuning": on_tuning,
+        "accuracy": accuracies,
+    }
+    keep("estimators", given, world, facts, figure(scores))
 
 
 if __name__ == "__main__":

@@ -131,6 +131,13 @@ class Pairs:
         """The first `k` of them."""
         return Pairs(self.question[:k], self.chosen[:k], self.rejected[:k])
 
+    def then(self, more: Pairs) -> Pairs:
+        """These, and `more` after them."""
+        both = zip(
+            (self.question, self.chosen, self.rejected), (more.question, more.chosen, more.rejected), strict=True
+        )
+        return Pairs(*(np.concatenate(columns) for columns in both))
+
 
 def features_of(question: EvalQuestion, text: str) -> list[float]:
     """What a text shows: 41 marks (0 or 1), its length, and 1 if it keeps to the topic.
@@ -145,7 +152,9 @@ def features_of(question: EvalQuestion, text: str) -> list[float]:
     ]
 
 
-def judge(world: World, person: Person, rng: np.random.Generator, n: int, *, test: bool, noise: bool) -> Pairs:
+def judge(
+    world: World, person: Person, rng: np.random.Generator, n: int, *, test: bool, noise: bool, least: float = TIE
+) -> Pairs:
     """Up to `n` random pairs between which the person's taste decides.
 
     Both answers keep to the topic: that one loses which does not says nothing about a person.
@@ -157,13 +166,14 @@ def judge(world: World, person: Person, rng: np.random.Generator, n: int, *, tes
         n: how many at most; training has at most 28 for each of its questions.
         test: from the questions that are kept for testing.
         noise: choose by Bradley-Terry at `TEMPERATURE` instead of always the better one.
+        least: the lead from which on it decides.
     """
     first, second = np.triu_indices(ANSWERS, 1)
     liking = world.features @ person.taste
     topical = world.features[:, :, TOPIC] > 0
     fit = (world.test == test)[:, None] & topical[:, first] & topical[:, second]
-    lead = np.where(fit, liking[:, first] - liking[:, second], 0.0)
-    question, pair = np.nonzero(np.abs(lead) >= TIE)
+    lead = liking[:, first] - liking[:, second]
+    question, pair = np.nonzero(fit & (np.abs(lead) >= least))
     drawn = rng.permutation(len(question))[:n]
     question, pair = question[drawn], pair[drawn]
     lead = lead[question, pair]

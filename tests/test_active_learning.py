@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drift_edge.active_learning import COUNTS, LEAD, Duels, Probe, on_top, probes
+from drift_edge.active_learning import COUNTS, LEAD, SLOPE, Duels, Probe, gains, on_top, probes
 from drift_edge.approximation import estimate_from_rewards
 from drift_edge.errors import UsageError
 from drift_edge.rewards import FloatArray
@@ -232,3 +232,38 @@ def test_duels_that_cannot_be(wrong: Callable[[], object], message: str) -> None
 def test_an_answer_of_a_duel_stands_on_what_is_learned() -> None:
     assert on_top({}, "formal") == {"formal": 1.0}
     assert on_top({"formal": 0.6, "vivid": -0.8}, "vivid") == pytest.approx({"formal": 0.6, "vivid": 0.2})
+
+
+def test_which_pair_teaches_most_by_hand() -> None:
+    # Nothing known: P = I / 4, the unit is that of the leads. Along one axis a pair of twice the lead takes more off.
+    leads = np.array([[1.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 0, 0]])
+    unit = np.sqrt(5 / 12)
+    expected = [x**2 / 16 / (1 + x**2 / 4) for x in (1 / unit, 2 / unit, 0)]
+    assert gains(Statistics(FOUR), leads) == pytest.approx(expected)
+
+
+def test_the_gain_of_a_pair_is_what_it_takes_off_if_it_is_open() -> None:
+    rng = np.random.default_rng(5)
+    D = rng.normal(size=(6, 4))
+    P, unit = posterior(D), np.sqrt((D**2).mean())
+    v = P @ D.sum(axis=0) / unit
+    for d in rng.normal(size=(5, 4)):
+        x = d / unit
+        taken = 1 - np.trace(np.linalg.inv(np.linalg.inv(P) + np.outer(x, x))) / np.trace(P)
+        c = 1 / (1 + np.exp(-SLOPE * x @ v))
+        for lead in (d, -d):
+            assert gains(of(D), lead[None]) == pytest.approx([4 * c * (1 - c) * taken])
+
+
+def test_what_was_a_tie_is_not_asked_again() -> None:
+    D = np.random.default_rng(6).normal(size=(6, 4))
+    leads = np.eye(4)[:2]
+    before, after = gains(of(D), leads), gains(of(D), leads, tied=leads[:1])
+    assert after[0] < before[0]
+    assert after[1] / before[1] > after[0] / before[0]
+
+
+@pytest.mark.parametrize("wrong", [{"leads": [[1.0, 2.0]]}, {"leads": [[1.0] * 4], "tied": [[1.0]]}])
+def test_leads_of_other_attributes(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="4 attributes"):
+        gains(Statistics(FOUR), **wrong)
