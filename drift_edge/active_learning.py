@@ -7,9 +7,11 @@ answers already, `gains` tells which to ask about.
 Whitening is a regression of the constant 1 on the leads d_j (see `approximation`), so it comes with a posterior: with
 x_j = d_j / s, s the root mean square of all leads so far, and a prior that expects K attributes to share one unit of
 variance, the covariance of the weights is P = (K I + sum_j x_j x_j^T)^-1. Two answers that differ in attribute i alone
-are one more observation, x = `LEAD` e_i. It takes |P x|^2 / (1 + x^T P x) off the trace of P, whatever is chosen. In a
-logistic regression, which choices come nearer to, a pair counts for c (1 - c), c being its chance to be chosen one way:
-what is foreseen teaches little (MacKay 1992).
+are one more observation, x = `LEAD` e_i. It takes |P x|^2 / (1 + x^T P x) off the trace of P, whatever is chosen.
+
+Of pairs at hand, with Q the mean of their x x^T, trace(P Q) is how unsure their leads are on average; a choice takes
+x^T P Q P x / (1 + x^T P x) off it (Cohn, Ghahramani and Jordan 1996). What is foreseen teaches little, which that does
+not see: in a logistic regression a pair counts for c (1 - c), c being its chance to be chosen (MacKay 1992).
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from drift_edge.statistics import Statistics, check_rewards
 #: By how many root mean squares an answer led by an attribute leads in its reward (median of the built-in pair: 1.9).
 LEAD = 2.0
 
-#: c = 1 / (1 + exp(-`SLOPE` x^T v)), v being what whitening makes of the pairs so far. Tried on personas: 4 and 8.
-SLOPE = 4.0
+#: c = 1 / (1 + exp(-`SLOPE` x^T v)), v being what whitening makes of the pairs so far. Tried on personas: 4, 8 and 16.
+SLOPE = 8.0
 
 #: As how many duels one counts, since a rematch would mostly end the same way. Tried on personas: 1, 2, 3 and 4.
 COUNTS = 2.0
@@ -83,9 +85,9 @@ def probes(
         raise UsageError(f"asked: {unknown[0]!r} is none of the attributes of these statistics")
     precision, _ = _precision(statistics)
     precision += LEAD**2 * np.diag([float((asked or {}).get(name, 0)) for name in names])
-    P, X, found = np.linalg.inv(precision), LEAD * np.eye(len(names)), list[Probe]()
+    P, each, found = np.linalg.inv(precision), np.eye(len(names)), list[Probe]()
     while allowed and len(found) < count:
-        taken = _taken(P, X)
+        taken = _taken(P, LEAD * each, each)
         best = max(allowed, key=lambda i: round(taken[i] / taken.max(), 9))
         found.append(Probe(names[best], float(taken[best] / np.trace(P))))
         P -= LEAD**2 * np.outer(P[best], P[best]) / (1 + LEAD**2 * P[best, best])  # Sherman-Morrison
@@ -94,7 +96,7 @@ def probes(
 
 
 def gains(statistics: Statistics, leads: npt.ArrayLike, *, tied: npt.ArrayLike | None = None) -> FloatArray:
-    """What it would teach to have each of several pairs judged: the highest is the one to ask about.
+    """What it would teach about all of several pairs to have one judged: the highest is the one to ask about.
 
     Args:
         statistics: of the pairs so far.
@@ -102,7 +104,8 @@ def gains(statistics: Statistics, leads: npt.ArrayLike, *, tied: npt.ArrayLike |
         tied: (m, K), leads of those that were ties, which leave no trace in the statistics but here.
 
     Returns:
-        float64 (n,): the share of the variance of all weights that a choice takes away, times 4 c (1 - c), in [0, 1].
+        float64 (n,): the share of trace(P Q) that a choice takes away, times 4 c (1 - c), in [0, 1]; 0 where all leads
+        are 0.
 
     Raises:
         UsageError: wrong shapes or numbers.
@@ -111,10 +114,12 @@ def gains(statistics: Statistics, leads: npt.ArrayLike, *, tied: npt.ArrayLike |
     D, T = (check_rewards(x, np.zeros(np.shape(x)), K)[0] for x in (leads, np.empty((0, K)) if tied is None else tied))
     precision, unit = _precision(statistics)
     # Without a pair so far, the unit is that of the pairs at hand.
-    unit = unit or float(np.sqrt((D**2).mean())) or 1.0
+    unit = unit or (float(np.sqrt((D**2).mean())) if D.any() else 1.0)
     P, X = np.linalg.inv(precision + T.T @ T / unit**2), D / unit
+    Q = X.T @ X / max(len(X), 1)
     foreseen = np.tanh(SLOPE / 2 * X @ (P @ statistics.sum_d / unit))  # 2 c - 1
-    return (1 - foreseen**2) * _taken(P, X) / np.trace(P)
+    unsure = float(np.trace(P @ Q)) or 1.0
+    return (1 - foreseen**2) * _taken(P, X, Q) / unsure
 
 
 def _precision(statistics: Statistics) -> tuple[FloatArray, float]:
@@ -126,10 +131,10 @@ def _precision(statistics: Statistics) -> tuple[FloatArray, float]:
     return precision, float(np.sqrt(mean_square))
 
 
-def _taken(P: FloatArray, X: FloatArray) -> FloatArray:
-    """By how much each row of X, observed, lessens the trace of P: float64 (n,)."""
+def _taken(P: FloatArray, X: FloatArray, Q: FloatArray) -> FloatArray:
+    """By how much each row of X, observed, lessens trace(P Q): float64 (n,)."""
     PX = X @ P
-    taken: FloatArray = (PX**2).sum(axis=1) / (1 + (PX * X).sum(axis=1))
+    taken: FloatArray = (PX @ Q * PX).sum(axis=1) / (1 + (PX * X).sum(axis=1))
     return taken
 
 

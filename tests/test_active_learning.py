@@ -235,24 +235,28 @@ def test_an_answer_of_a_duel_stands_on_what_is_learned() -> None:
 
 
 def test_which_pair_teaches_most_by_hand() -> None:
-    # Nothing known: P = I / 4, the unit is that of the leads. Along one axis a pair of twice the lead takes more off.
+    # Nothing known: P = I / 4, and the unit is that of the leads. Of trace(P Q) = (1 + 4) / 3 / 4 in units of the unit
+    # squared, 5 / 12, the second takes 4 / 16 * 4/3 / (1 + 4 / 4), all in these units too.
     leads = np.array([[1.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 0, 0]])
-    unit = np.sqrt(5 / 12)
-    expected = [x**2 / 16 / (1 + x**2 / 4) for x in (1 / unit, 2 / unit, 0)]
+    u = 5 / 12  # unit squared
+    expected = [a / u * (a / 3) / 16 / (1 + a / u / 4) / (5 / 3 / 4) for a in (1, 4, 0)]
     assert gains(Statistics(FOUR), leads) == pytest.approx(expected)
+    assert not gains(Statistics(FOUR), np.zeros((2, 4))).any()
 
 
 def test_the_gain_of_a_pair_is_what_it_takes_off_if_it_is_open() -> None:
     rng = np.random.default_rng(5)
-    D = rng.normal(size=(6, 4))
-    P, unit = posterior(D), np.sqrt((D**2).mean())
-    v = P @ D.sum(axis=0) / unit
-    for d in rng.normal(size=(5, 4)):
-        x = d / unit
-        taken = 1 - np.trace(np.linalg.inv(np.linalg.inv(P) + np.outer(x, x))) / np.trace(P)
-        c = 1 / (1 + np.exp(-SLOPE * x @ v))
-        for lead in (d, -d):
-            assert gains(of(D), lead[None]) == pytest.approx([4 * c * (1 - c) * taken])
+    D, leads = rng.normal(size=(6, 4)), rng.normal(size=(5, 4)) * [1.0, 3.0, 1.0, 0.2]
+    P, X = posterior(D), leads / np.sqrt((D**2).mean())
+    v = P @ D.sum(axis=0) / np.sqrt((D**2).mean())
+
+    def unsure(P: FloatArray) -> float:
+        return float(np.mean([x @ P @ x for x in X]))
+
+    taken = [1 - unsure(np.linalg.inv(np.linalg.inv(P) + np.outer(x, x))) / unsure(P) for x in X]
+    c = 1 / (1 + np.exp(-SLOPE * X @ v))
+    assert gains(of(D), leads) == pytest.approx(4 * c * (1 - c) * taken)
+    assert gains(of(D), -leads) == pytest.approx(4 * c * (1 - c) * taken)  # nobody knows yet which is preferred
 
 
 def test_what_was_a_tie_is_not_asked_again() -> None:
