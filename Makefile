@@ -26,7 +26,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make sanitize  kernel tests under ASan and UBSan"
 	@echo "make bench     measure speed (ARGS='--made 8b+1b' for a large pair)"
-	@echo "make experiments  what the methods achieve on people of known taste, into docs/evidence"
+	@echo "make experiments  what the methods achieve on people of known taste, into docs/evidence (DATA=folder: real ones too)"
 	@echo "make oracle    compute the oracle values anew with transformers (installs torch)"
 	@echo "make nano      train the built-in pair anew (QUICK=1 for a trial run; installs torch)"
 	@echo "make nano-report  measure the built-in pair for its model card"
@@ -59,7 +59,8 @@ bench: $(STAMP)
 # One thread of OpenBLAS: small systems are solved by the thousand, and a second thread only waits for the first.
 experiments: $(DEV_STAMP)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[plot]' >&2
-	export OPENBLAS_NUM_THREADS=1; for name in few_shot estimators kept generation cost junk; do $(BIN)/python -m experiments.$$name $(ARGS) || exit; done
+	export OPENBLAS_NUM_THREADS=1; for name in few_shot estimators kept changing choosing generation cost junk; do $(BIN)/python -m experiments.$$name $(ARGS) || exit; done
+	$(if $(DATA),$(BIN)/python -m experiments.annotators --data $(DATA))
 
 vocabs: $(DEV_STAMP)
 	@$(BIN)/python tests/fetch_vocabs.py

@@ -38,7 +38,10 @@ def judged(world: World, person: Person, rng: np.random.Generator, n: int) -> Pa
     """Exactly `n` noisy pairs; who has fewer judges some again."""
     pairs = judge(world, person, rng, n, test=False, noise=True)
     while len(pairs.question) < n:
-        pairs = pairs.then(judge(world, person, rng, n - len(pairs.question), test=False, noise=True))
+        more = judge(world, person, rng, n - len(pairs.question), test=False, noise=True)
+        if not len(more.question):
+            raise RuntimeError("somebody decides between no two answers of this world: ask more --questions")
+        pairs = pairs.then(more)
     return pairs
 
 

@@ -29,7 +29,7 @@ class Comparison:
     Attributes:
         where: the file, and the place in it.
         orders: the methods of both runs, the best first.
-        agreement: Kendall's tau of the orders, from -1 to 1; NaN for a single method.
+        agreement: Kendall's tau of the orders, from -1 to 1; NaN where they have one method in common.
         swapped: those in another order.
         decided: those of them that are so beyond the intervals.
     """
@@ -44,7 +44,7 @@ class Comparison:
 def tables(facts: Mapping[str, Any], where: str) -> Iterator[tuple[str, Table]]:
     """The tables of a file of results: methods, each with a mean (over all points of its curve) and its interval."""
     table = {name: (float(np.mean(x[mean])), float(np.mean(x["half"]))) for name, x, mean in _methods(facts)}
-    if table:
+    if len(table) > 1:
         yield where, table
     for name, value in facts.items():
         if isinstance(value, Mapping):
@@ -54,8 +54,8 @@ def tables(facts: Mapping[str, Any], where: str) -> Iterator[tuple[str, Table]]:
 def _methods(facts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """Entries that have an interval, and what their mean is called."""
     for name, value in facts.items():
-        if isinstance(value, Mapping) and "half" in value:
-            yield name, value, next(mean for mean in _MEANS if mean in value)
+        if isinstance(value, Mapping) and "half" in value and (mean := next((x for x in _MEANS if x in value), "")):
+            yield name, value, mean
 
 
 def compared(where: str, first: Table, second: Table) -> Comparison:

@@ -164,7 +164,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["few_shot", "kept", "estimators", "generation", "cost", "junk"])
+@pytest.mark.parametrize(
+    "name", ["few_shot", "kept", "estimators", "changing", "choosing", "generation", "cost", "junk"]
+)
 def test_a_small_run_on_the_built_in_pair(
     name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
