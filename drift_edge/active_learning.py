@@ -85,7 +85,8 @@ def probes(
         raise UsageError(f"asked: {unknown[0]!r} is none of the attributes of these statistics")
     precision, _ = _precision(statistics)
     precision += LEAD**2 * np.diag([float((asked or {}).get(name, 0)) for name in names])
-    P, each, found = np.linalg.inv(precision), np.eye(len(names)), list[Probe]()
+    P: FloatArray = np.linalg.inv(precision)
+    each, found = np.eye(len(names)), list[Probe]()
     while allowed and len(found) < count:
         taken = _taken(P, LEAD * each, each)
         best = max(allowed, key=lambda i: round(taken[i] / taken.max(), 9))
@@ -115,11 +116,13 @@ def gains(statistics: Statistics, leads: npt.ArrayLike, *, tied: npt.ArrayLike |
     precision, unit = _precision(statistics)
     # Without a pair so far, the unit is that of the pairs at hand.
     unit = unit or (float(np.sqrt((D**2).mean())) if D.any() else 1.0)
-    P, X = np.linalg.inv(precision + T.T @ T / unit**2), D / unit
+    P: FloatArray = np.linalg.inv(precision + T.T @ T / unit**2)
+    X = D / unit
     Q = X.T @ X / max(len(X), 1)
     foreseen = np.tanh(SLOPE / 2 * X @ (P @ statistics.sum_d / unit))  # 2 c - 1
     unsure = float(np.trace(P @ Q)) or 1.0
-    return (1 - foreseen**2) * _taken(P, X, Q) / unsure
+    found: FloatArray = (1 - foreseen**2) * _taken(P, X, Q) / unsure
+    return found
 
 
 def _precision(statistics: Statistics) -> tuple[FloatArray, float]:
