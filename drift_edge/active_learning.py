@@ -85,8 +85,8 @@ def probes(
         raise UsageError(f"asked: {unknown[0]!r} is none of the attributes of these statistics")
     precision, _ = _precision(statistics)
     precision += LEAD**2 * np.diag([float((asked or {}).get(name, 0)) for name in names])
-    P: FloatArray = np.linalg.inv(precision)
-    each, found = np.eye(len(names)), list[Probe]()
+    P, found = np.asarray(np.linalg.inv(precision), np.float64), list[Probe]()
+    each = np.eye(len(names))
     while allowed and len(found) < count:
         taken = _taken(P, LEAD * each, each)
         best = max(allowed, key=lambda i: round(taken[i] / taken.max(), 9))
@@ -116,7 +116,7 @@ def gains(statistics: Statistics, leads: npt.ArrayLike, *, tied: npt.ArrayLike |
     precision, unit = _precision(statistics)
     # Without a pair so far, the unit is that of the pairs at hand.
     unit = unit or (float(np.sqrt((D**2).mean())) if D.any() else 1.0)
-    P: FloatArray = np.linalg.inv(precision + T.T @ T / unit**2)
+    P = np.asarray(np.linalg.inv(precision + T.T @ T / unit**2), np.float64)
     X = D / unit
     Q = X.T @ X / max(len(X), 1)
     foreseen = np.tanh(SLOPE / 2 * X @ (P @ statistics.sum_d / unit))  # 2 c - 1
