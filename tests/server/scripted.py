@@ -43,6 +43,11 @@ class StepEngine(FakeEngine):
         self.most_open = 0
         self.pad = ""  # put behind each token
 
+    def reset(self) -> None:
+        """Be as new: starting a server costs more than most tests, so tests share one."""
+        vars(self).clear()
+        self.__init__()  # type: ignore[misc]
+
     def learner(self, profile: Profile, *, asked: Counter[str] | None = None) -> Learner:
         """As `Drift.learner`."""
 

@@ -72,12 +72,19 @@ def visit(browser: Browser) -> Iterator[Opener]:
     assert wrong == []
 
 
-@pytest.fixture
-def words() -> Iterator[tuple[WordEngine, Running]]:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[WordEngine, Running]]:
     """A server whose engine answers at once."""
     engine = WordEngine()
     with running(engine, Defaults(seed=3)) as server:
         yield engine, server
+
+
+@pytest.fixture
+def words(shared: tuple[WordEngine, Running]) -> tuple[WordEngine, Running]:
+    """The same, the engine as new."""
+    shared[0].reset()
+    return shared
 
 
 def ask(page: Page, text: str, mode: str = "One answer") -> None:

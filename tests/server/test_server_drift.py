@@ -25,17 +25,27 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRIFT_EDGE_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[StepEngine, Running]]:
+    """An engine, and a server on it with the default profile."""
+    engine = StepEngine()
+    with running(engine, waiting=1) as started:
+        yield engine, started
+
+
 @pytest.fixture
-def step() -> StepEngine:
+def step(shared: tuple[StepEngine, Running]) -> StepEngine:
     """Its scorer prefers what names an attribute; its tokens come when the test says so."""
-    return StepEngine()
+    shared[0].reset()
+    return shared[0]
 
 
 @pytest.fixture
-def server(step: StepEngine) -> Iterator[Running]:
-    """A server on it, with the default profile."""
-    with running(step, waiting=1) as started:
-        yield started
+def server(shared: tuple[StepEngine, Running], step: StepEngine) -> Iterator[Running]:
+    """The server, which has nothing to do before and after a test."""
+    assert not step.calls
+    yield shared[1]
+    until(lambda: not shared[1].health()["busy"])
 
 
 def test_a_profile_that_never_changed(server: Running) -> None:

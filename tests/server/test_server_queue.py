@@ -12,17 +12,27 @@ import pytest
 from tests.server.scripted import Running, StepEngine, hang_up, lines, running, until
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[StepEngine, Running]]:
+    """An engine, and a server on it with room for two to wait."""
+    engine = StepEngine()
+    with running(engine, waiting=2) as started:
+        yield engine, started
+
+
 @pytest.fixture
-def step() -> StepEngine:
+def step(shared: tuple[StepEngine, Running]) -> StepEngine:
     """An engine that draws when the test says so."""
-    return StepEngine()
+    shared[0].reset()
+    return shared[0]
 
 
 @pytest.fixture
-def server(step: StepEngine) -> Iterator[Running]:
-    """A server with room for two to wait."""
-    with running(step, waiting=2) as started:
-        yield started
+def server(shared: tuple[StepEngine, Running], step: StepEngine) -> Iterator[Running]:
+    """The server, which has nothing to do before and after a test."""
+    assert not step.calls
+    yield shared[1]
+    until(lambda: not shared[1].health()["busy"])
 
 
 def test_hang_up_of_a_stream_stops_within_a_token(step: StepEngine, server: Running) -> None:
@@ -95,7 +105,8 @@ def test_a_reader_that_stalls_does_not_hold_the_engine(step: StepEngine, server:
     stalled.close()
 
 
-def test_200_at_once_with_hang_ups_leave_nothing_behind(step: StepEngine) -> None:
+def test_200_at_once_with_hang_ups_leave_nothing_behind() -> None:
+    step = StepEngine()
     before = threading.active_count()
     codes: Counter[int | str] = Counter()
     guard = threading.Lock()
