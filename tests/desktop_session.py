@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from drift_edge import Drift, Profile
+from drift_edge import Drift, DriftError, Learner, Profile
 from examples.desktop.window import Window
 from examples.desktop.worker import Worker
 from tests.screen import Screen
@@ -132,6 +132,37 @@ def test_stop_keeps_what_was_said(twice: bool, app: Window, tmp_path: Path, monk
     assert app.messages[-1]["role"] == "assistant"
     assert 0 < len(app.messages[-1]["content"].split()) < 12
     assert not Profile.open(tmp_path / "me.json").exists
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_what_fails_is_told_and_leaves_no_trace(twice: bool, app: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_settings: object) -> None:
+        raise DriftError("it cannot be done")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Drift, "chat", fail)
+        ask(app, "How do I make tea?", twice=twice)
+        wait(app, lambda: not app.busy)
+    assert "it cannot be done" in app.transcript.get("1.0", "end")
+    assert (app.messages, app.sides) == ([], [])
+    ask(app, "What is a map?")
+    wait(app, lambda: not app.busy)
+    assert [message["role"] for message in app.messages] == ["user", "assistant"]
+
+
+def test_a_choice_that_cannot_be_learned_ends_no_answer(app: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise DriftError("the disk is full")
+
+    monkeypatch.setattr(Learner, "learn", fail)
+    wait(app, lambda: not app.busy)
+    app.messages, app.sides = [{"role": "user", "content": "Tea?"}], ["One.", "Two."]
+    app.chose(0)
+    ask(app, "What is a map?")
+    wait(app, lambda: not app.busy)
+    assert "the disk is full" in app.transcript.get("1.0", "end")
+    assert [message["role"] for message in app.messages] == ["user", "assistant"] * 2
+    assert app.messages[-1]["content"]
 
 
 def test_closing_in_the_middle_of_an_answer_frees_the_engine(app: Window) -> None:

@@ -166,7 +166,11 @@ class Window:
         self.busy = False
         if speed:
             self.status.configure(text=f"{speed:,.0f} tokens a second")
-        if len(self.sides) == 2 and (not whole or len(texts) < 2):
+        if not texts:  # an error, which was told: as if it had not been asked
+            self.messages.pop()
+            self.sides = []
+            self._hide_panes()
+        elif len(self.sides) == 2 and (not whole or len(texts) < 2):
             self._settle()  # there is nothing to choose between
         elif len(self.sides) == 1:
             self.messages.append({"role": "assistant", "content": self.sides.pop()})

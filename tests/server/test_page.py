@@ -141,6 +141,9 @@ def test_from_the_first_question_to_a_changed_profile(builtin_files: tuple[Path,
         press(page, "Why these words")
         expect(page.locator(".turn").last.locator(".legend")).to_contain_text("pushed")
         page.locator(".turn").last.locator(".text .tint").first.wait_for()
+        why = page.locator(".turn").last.get_by_role("button", name="Why these words")
+        expect(why).to_have_attribute("aria-pressed", "true")
+        expect(why).to_be_in_viewport(ratio=1)
         keep(page, "page-why")
 
         page.get_by_text("Choices", exact=True).click()

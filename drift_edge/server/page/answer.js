@@ -79,6 +79,7 @@ export class Answer {
         this.legend.replaceChildren(...legend);
         this.legend.hidden = false;
         toggle.setAttribute("aria-pressed", "true");
+        toggle.scrollIntoView({ block: "nearest" }); // the legend pushed it down
       } catch (error) {
         failed(error);
       } finally {
