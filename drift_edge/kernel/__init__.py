@@ -11,6 +11,7 @@ here may be called from several threads.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import os
@@ -31,7 +32,6 @@ __all__ = [
     "divergence",
     "fuse",
     "fuse_within",
-    "gumbel",
     "logprobs",
 ]
 
@@ -72,17 +72,15 @@ class Sample(NamedTuple):
 
 
 class _Implementation(Protocol):
-    Sampler: Any
-    AbortFlag: Any
-
     def isa(self) -> str: ...
     def fuse(self, out: Floats, llm: Floats, slm: Floats, weights: Doubles, /) -> None: ...
     def fuse_within(
         self, out: Floats, llm: Floats, slm: Floats, weights: Doubles, budget: float, /
     ) -> tuple[float, float]: ...
-    def gumbel(self, seed: int, position: int, ids: Ints, out: Doubles, /) -> None: ...
     def logprobs(self, logits: Floats, targets: Ints, out: Doubles, /) -> None: ...
     def divergence(self, fused: Floats, llm: Floats, /) -> tuple[float, float, float]: ...
+    def sample(self, n_vocab: int, *arguments: Any) -> tuple[int, float, int, float]: ...
+    def abort_callback(self) -> int: ...
 
 
 @functools.cache
@@ -163,16 +161,23 @@ def fuse_within(out: Floats, llm: Floats, slm: Floats, weights: Doubles, budget:
 
 
 class Sampler:
-    """Draws tokens from rows of one length; owns its working memory.
+    """Draws tokens from rows of one length.
 
     Args:
         n_vocab: length of the rows, at least 1.
+
+    Raises:
+        ValueError, TypeError: `n_vocab` is out of range, or no integer.
     """
 
-    __slots__ = ("_sample",)
+    __slots__ = ("_n_vocab", "_sample")
 
     def __init__(self, n_vocab: int) -> None:
-        self._sample = _chosen()[0].Sampler(n_vocab).sample
+        if not isinstance(n_vocab, (int, np.integer)):
+            raise TypeError(f"n_vocab: expected an integer, got {type(n_vocab).__name__}")
+        if not 1 <= n_vocab < 1 << 31:
+            raise ValueError(f"n_vocab: expected 1 to 2^31 - 1, got {n_vocab}")
+        self._n_vocab, self._sample = n_vocab, _chosen()[0].sample
 
     def sample(
         self,
@@ -200,7 +205,8 @@ class Sampler:
         4. `top_p`: the shortest run of best tokens whose renormalised probability reaches it.
         5. `min_p`: tokens with at least this share of the best token's probability.
         6. `plausibility` a: tokens with p_LLM >= a max p_LLM at temperature 1; if none is left, the best of `logits`.
-        7. Gumbel-max: the largest of logit plus noise, the noise keyed by (seed, position, token id) alone.
+        7. Gumbel-max: the largest of logit plus noise, the noise keyed by (seed, position, token id) alone
+           (`reference.gumbel`).
 
         Args:
             logits: float32 (n_vocab,), not modified. -inf bars a token.
@@ -223,6 +229,7 @@ class Sampler:
         """
         return Sample(
             *self._sample(
+                self._n_vocab,
                 logits,
                 temperature,
                 top_k,
@@ -238,13 +245,6 @@ class Sampler:
                 position,
             )
         )
-
-
-def gumbel(seed: int, position: int, ids: Ints) -> Doubles:
-    """The noise that `Sampler.sample` adds: float64 (n,) for int32 (n,) ids. See `reference` for the recipe."""
-    out = np.empty(len(ids), np.float64)
-    _chosen()[0].gumbel(seed, position, ids, out)
-    return out
 
 
 def logprobs(logits: Floats, targets: Ints) -> Doubles:
@@ -281,26 +281,30 @@ def divergence(fused: Floats, llm: Floats) -> tuple[float, float, float]:
 
 
 class AbortFlag:
-    """One byte that any thread may set, and a C function that reads it: what `llama_set_abort_callback` wants.
+    """One byte that any thread may set, and a function for C that reads it: what `llama_set_abort_callback` wants.
 
     The addresses are good while this object lives; keep it as long as C code may call.
+
+    Attributes:
+        callback: address of `bool (*)(void *data)`.
+        data: address to hand to it.
     """
 
     __slots__ = ("_flag", "callback", "data")
 
     def __init__(self) -> None:
-        self._flag = _chosen()[0].AbortFlag()
-        self.callback: int = self._flag.callback  # address of bool (*)(void *data)
-        self.data: int = self._flag.data  # address to hand over as data
+        self._flag = ctypes.c_bool(False)
+        self.callback = _chosen()[0].abort_callback()
+        self.data = ctypes.addressof(self._flag)
 
     def set(self) -> None:
         """Ask whoever reads the flag to stop."""
-        self._flag.set()
+        self._flag.value = True
 
     def clear(self) -> None:
         """Take the wish back."""
-        self._flag.clear()
+        self._flag.value = False
 
     def is_set(self) -> bool:
         """Whether the flag is up."""
-        return bool(self._flag.is_set())
+        return self._flag.value

@@ -93,15 +93,21 @@ static bool get_number(PyObject *object, const char *name, double low, double hi
     return false;
 }
 
+static bool check_count(const char *name, Py_ssize_t expected, Py_ssize_t got) {
+    if (got != expected) PyErr_Format(PyExc_TypeError, "%s: expected %zd arguments, got %zd", name, expected, got);
+    return got == expected;
+}
+
 /* Raises the ValueError that names the row if it holds NaN or +inf, and returns true then. */
-static bool is_bad_row(const float *x, size_t n, const char *name, Py_ssize_t number) {
+static bool is_bad_row(const float *x, size_t n, const char *name) {
     size_t i = 0;
     while (i < n && x[i] <= FLT_MAX) i++;
     if (i == n) return false;
-    const char *what = isnan(x[i]) ? "NaN" : "+inf";
-    if (number < 0)
-        PyErr_Format(PyExc_ValueError, "%s: %s at index %zu", name, what, i);
-    else
-        PyErr_Format(PyExc_ValueError, "%s %zd: %s at index %zu", name, number, what, i);
+    PyErr_Format(PyExc_ValueError, "%s: %s at index %zu", name, isnan(x[i]) ? "NaN" : "+inf", i);
     return true;
+}
+
+/* The same, of a row that holds one of them or nothing but -inf. */
+static void refuse_row(const float *x, size_t n, const char *name) {
+    if (!is_bad_row(x, n, name)) PyErr_Format(PyExc_ValueError, "%s: every token is -inf", name);
 }

@@ -26,13 +26,11 @@ typedef struct {
 typedef struct {
     const char *isa;
     size_t (*fuse)(float *, const float *, const float *, const float *const *, const float *, size_t, size_t);
-    bool (*maxima)(const float *, size_t, float *, float *);
+    float (*maxima)(const float *, size_t, float *);
     Sums (*exp_sums)(const float *, size_t, float, float);
-    double (*cross)(const float *, float, const float *, float, size_t);
     Tilt (*tilt)(const float *, const float *, float, float, size_t, float *);
     void (*blend)(float *, const float *, float, size_t);
     uint64_t (*most_bits)(uint64_t, size_t);
-    uint64_t (*read)(const uint64_t *, size_t);
 } Loops;
 
 INLINE uint64_t mix(uint64_t x) {
@@ -53,18 +51,12 @@ INLINE uint64_t noise_bits(uint64_t key, uint64_t id) {
 #define TARGET
 #define FN(name) baseline_##name
 #include "numeric.h"
-#undef ISA
-#undef TARGET
-#undef FN
 
 #if defined(__GNUC__) && defined(__x86_64__)
 #define ISA "avx2"
 #define TARGET __attribute__((target("avx2,fma")))
 #define FN(name) avx2_##name
 #include "numeric.h"
-#undef ISA
-#undef TARGET
-#undef FN
 
 #define ISA "avx512"
 #define TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))

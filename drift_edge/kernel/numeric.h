@@ -26,9 +26,8 @@ TARGET INLINE float FN(exp)(float z) {
 }
 
 /* One block of `fuse`; called with a constant len, so that the compiler unrolls it. False: a value is wrong at *where. */
-TARGET INLINE bool FN(fuse_block)(float *out, const float *llm, const float *restrict base,
-                                         const float *const *rows, const float *weights, size_t n_rows, size_t at,
-                                         size_t len, size_t *where) {
+TARGET INLINE bool FN(fuse_block)(float *out, const float *llm, const float *restrict base, const float *const *rows,
+                                  const float *weights, size_t n_rows, size_t at, size_t len, size_t *where) {
     float h[GROUP];
     int32_t bad = 0;
     for (size_t i = 0; i < len; i++) h[i] = 0.0f;
@@ -68,8 +67,7 @@ TARGET static size_t FN(fuse)(float *out, const float *llm, const float *base, c
     size_t at = 0, where;
     for (; at + GROUP <= n; at += GROUP)
         if (!FN(fuse_block)(out, llm, base, rows, weights, n_rows, at, GROUP, &where)) return where;
-    if (at < n && !FN(fuse_block)(out, llm, base, rows, weights, n_rows, at, n - at, &where)) return where;
-    return n;
+    return at == n || FN(fuse_block)(out, llm, base, rows, weights, n_rows, at, n - at, &where) ? n : where;
 }
 
 /* The GROUP values from `at` on; past the end of the row, a padded copy. */
@@ -83,10 +81,10 @@ TARGET INLINE float FN(larger)(float a, float b) {
     return a > b ? a : b;
 }
 
-/* The largest value, and lane_max[g], g < ceil(n / GROUP) * LANES: that of every LANES-th value of a GROUP. Returns
- * false if a value is NaN or +inf. lane_max may be NULL. */
-TARGET static bool FN(maxima)(const float *x, size_t n, float *lane_max, float *max) {
-    float padded[GROUP], best[LANES];
+/* The largest value, NaN if one is NaN or +inf; and lane_max[g], g < ceil(n / GROUP) * LANES: that of every LANES-th
+ * value of a GROUP. lane_max may be NULL. */
+TARGET static float FN(maxima)(const float *x, size_t n, float *lane_max) {
+    float padded[GROUP], best[LANES], max = -INFINITY;
     int32_t bad = 0;
     for (size_t j = 0; j < LANES; j++) best[j] = -INFINITY;
     for (size_t at = 0; at < n; at += GROUP) {
@@ -100,9 +98,8 @@ TARGET static bool FN(maxima)(const float *x, size_t n, float *lane_max, float *
         for (size_t j = 0; j < LANES; j++) best[j] = FN(larger)(m[j], best[j]);
         if (lane_max) memcpy(lane_max + at / GROUP * LANES, m, LANES * sizeof *m);
     }
-    *max = -INFINITY;
-    for (size_t j = 0; j < LANES; j++) *max = FN(larger)(best[j], *max);
-    return !bad;
+    for (size_t j = 0; j < LANES; j++) max = FN(larger)(best[j], max);
+    return bad ? NAN : max;
 }
 
 /* Of z = (x - max) * scale: sum of exp(z), sum of exp(z) z, both added up in double, and how many are not -inf. */
@@ -129,29 +126,8 @@ TARGET static Sums FN(exp_sums)(const float *x, size_t n, float max, float scale
     return total;
 }
 
-/* Sum of exp(z_x) (z_x - z_y), z being a row less its maximum; infinite if a token has x but is -inf in y. */
-TARGET static double FN(cross)(const float *x, float x_max, const float *y, float y_max, size_t n) {
-    float x_padded[GROUP], y_padded[GROUP];
-    double total = 0.0;
-    int32_t lost[LANES] = {0}, any = 0;
-    for (size_t at = 0; at < n; at += GROUP) {
-        const float *restrict v = FN(group)(x, at, n, x_padded), *restrict u = FN(group)(y, at, n, y_padded);
-        float s[LANES] = {0};
-        for (size_t i = 0; i < GROUP; i += LANES)
-            for (size_t j = 0; j < LANES; j++) {
-                float z_x = v[i + j] - x_max, z_y = u[i + j] - y_max, e = FN(exp)(z_x);
-                z_x = z_x > LOWEST_Z ? z_x : LOWEST_Z;
-                s[j] += e * (z_x - (z_y > -1e9f ? z_y : -1e9f));
-                lost[j] |= (v[i + j] > -INFINITY) & !(u[i + j] > -INFINITY);
-            }
-        for (size_t j = 0; j < LANES; j++) total += (double)s[j];
-    }
-    for (size_t j = 0; j < LANES; j++) any |= lost[j];
-    return any ? INFINITY : total;
-}
-
 /* Of z = h_llm - llm_max + u, u = t (h - h_llm) being the share t of what steering added to h: exp(z - max) summed up,
- * its products with u and u^2 too, all in double; *max is the largest z. */
+ * its products with u and u^2 too, all in double; *max is the largest z. NaN where a token is -inf in llm alone. */
 TARGET static Tilt FN(tilt)(const float *fused, const float *llm, float llm_max, float t, size_t n, float *max) {
     float z[GROUP], u[GROUP], f_padded[GROUP], l_padded[GROUP];
     double w[LANES] = {0}, wu[LANES] = {0}, wuu[LANES] = {0};
@@ -213,16 +189,8 @@ TARGET static uint64_t FN(most_bits)(uint64_t key, size_t first) {
     return best;
 }
 
-/* Reads n words of 8 bytes and does nothing else: the memory's speed, for benchmarks. */
-TARGET static uint64_t FN(read)(const uint64_t *restrict x, size_t n) {
-    uint64_t sums[4 * LANES] = {0}, total = 0;
-    size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        for (size_t j = 0; j < 4 * LANES; j++) sums[j] += x[i + j];
-    for (; i < n; i++) total += x[i];
-    for (size_t j = 0; j < 4 * LANES; j++) total += sums[j];
-    return total;
-}
+static const Loops FN(loops) = {ISA, FN(fuse), FN(maxima), FN(exp_sums), FN(tilt), FN(blend), FN(most_bits)};
 
-static const Loops FN(loops) = {ISA,       FN(fuse),  FN(maxima),    FN(exp_sums), FN(cross),
-                                FN(tilt), FN(blend), FN(most_bits), FN(read)};
+#undef ISA
+#undef TARGET
+#undef FN

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -137,86 +138,69 @@ def fuse_within(out: Floats, llm: Floats, slm: Floats, weights: Doubles, budget:
     return best
 
 
-class Sampler:
-    """See `drift_edge.kernel.Sampler`; holds nothing, so that threads cannot meet in it."""
-
-    def __init__(self, n_vocab: int) -> None:
-        if not 1 <= _integer("n_vocab", n_vocab) < 1 << 31:
-            raise ValueError(f"n_vocab: expected 1 to 2^31 - 1, got {n_vocab}")
-        self._n = n_vocab
-
-    def sample(
-        self,
-        logits: Floats,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        repeat_penalty: float,
-        presence_penalty: float,
-        frequency_penalty: float,
-        history: NDArray[np.int32] | None,
-        plausibility: float,
-        llm: Floats | None,
-        seed: int,
-        position: int,
-    ) -> tuple[int, float, int, float]:
-        """See `drift_edge.kernel.Sampler.sample`; a plain tuple."""
-        n = self._n
-        row = _array("logits", logits, np.float32, 1, n)
-        _number("temperature", temperature, 0, 1e30)
-        _number("top_p", top_p, 0, 1, open_low=True)
-        _number("min_p", min_p, 0, 1)
-        _number("repeat_penalty", repeat_penalty, 0, 1e30, open_low=True)
-        _number("presence_penalty", presence_penalty, -1e30, 1e30)
-        _number("frequency_penalty", frequency_penalty, -1e30, 1e30)
-        _number("plausibility", plausibility, 0, 1)
-        top_k, seed, position = _integer("top_k", top_k), _integer("seed", seed), _integer("position", position)
-        _check_row("logits", row)
-        if history is not None:
-            recent = _ids("history", history, n)
-            if recent.size and (repeat_penalty != 1 or presence_penalty != 0 or frequency_penalty != 0):
-                row = _penalised(row, recent, repeat_penalty, presence_penalty, frequency_penalty)
-        plausible = None
-        if plausibility > 0:
-            plausible = _plausible(_array("llm", llm, np.float32, 1, n), plausibility)
-        best = int(row.argmax())
-        top = float(row[best])
-        if top == -math.inf:
-            raise ValueError("logits: every token is -inf, so none can be drawn")
-        if temperature == 0:
-            if plausible is not None:
-                masked = np.where(plausible, row, np.float32(-np.inf))
-                best = int(masked.argmax()) if np.isfinite(masked.max()) else best
-            return best, 1.0, 1, 0.0
-        ids = _ranked(row, top_k if 0 < top_k < n else 0, top_p < 1)
-        z = (row[ids].astype(np.float64) - top) / temperature
-        keep = np.ones(ids.size, bool)
-        if top_p < 1:
-            mass = np.cumsum(np.exp(z))
-            keep[int(np.searchsorted(mass, top_p * mass[-1] * (1 - SLACK))) + 1 :] = False
-        if min_p > 0:
-            keep &= z >= math.log(min_p) - SLACK
+def sample(
+    n_vocab: int,
+    logits: Floats,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    repeat_penalty: float,
+    presence_penalty: float,
+    frequency_penalty: float,
+    history: NDArray[np.int32] | None,
+    plausibility: float,
+    llm: Floats | None,
+    seed: int,
+    position: int,
+) -> tuple[int, float, int, float]:
+    """See `drift_edge.kernel.Sampler.sample`; a plain tuple."""
+    row = _array("logits", logits, np.float32, 1, n_vocab)
+    _number("temperature", temperature, 0, 1e30)
+    _number("top_p", top_p, 0, 1, open_low=True)
+    _number("min_p", min_p, 0, 1)
+    _number("repeat_penalty", repeat_penalty, 0, 1e30, open_low=True)
+    _number("presence_penalty", presence_penalty, -1e30, 1e30)
+    _number("frequency_penalty", frequency_penalty, -1e30, 1e30)
+    _number("plausibility", plausibility, 0, 1)
+    top_k, seed, position = _integer("top_k", top_k), _integer("seed", seed), _integer("position", position)
+    _check_row("logits", row)
+    if history is not None:
+        recent = _ids("history", history, n_vocab)
+        if recent.size and (repeat_penalty != 1 or presence_penalty != 0 or frequency_penalty != 0):
+            row = _penalised(row, recent, repeat_penalty, presence_penalty, frequency_penalty)
+    plausible = None
+    if plausibility > 0:
+        plausible = _plausible(_array("llm", llm, np.float32, 1, n_vocab), plausibility)
+    best = int(row.argmax())
+    top = float(row[best])
+    if top == -math.inf:
+        raise ValueError("logits: every token is -inf")
+    if temperature == 0:
         if plausible is not None:
-            keep &= plausible[ids]
-            if not keep.any():
-                keep[ids == best] = True
-        ids, z = ids[keep], z[keep]
-        score = z + _noise(seed, position, ids)
-        drawn = int(ids[score == score.max()].min())
-        p = np.exp(z)
-        total = float(p.sum())
-        p /= total
-        entropy = math.log2(total) - float(np.sum(p * np.maximum(z, -800))) / math.log(2)
-        return drawn, float(p[ids == drawn][0]), int(ids.size), max(0.0, entropy)
-
-
-def gumbel(seed: int, position: int, ids: NDArray[np.int32], out: Doubles) -> None:
-    """Noise of token ids, into out. Shapes: ids int32 (n,), out float64 (n,)."""
-    seed, position = _integer("seed", seed), _integer("position", position)
-    ids = _array("ids", ids, np.int32, 1)
-    out = _array("out", out, np.float64, 1, ids.shape[0], writable=True)
-    out[:] = _noise(seed, position, ids)
+            masked = np.where(plausible, row, np.float32(-np.inf))
+            best = int(masked.argmax()) if np.isfinite(masked.max()) else best
+        return best, 1.0, 1, 0.0
+    ids = _ranked(row, top_k if 0 < top_k < n_vocab else 0, top_p < 1)
+    z = (row[ids].astype(np.float64) - top) / temperature
+    keep = np.ones(ids.size, bool)
+    if top_p < 1:
+        mass = np.cumsum(np.exp(z))
+        keep[int(np.searchsorted(mass, top_p * mass[-1] * (1 - SLACK))) + 1 :] = False
+    if min_p > 0:
+        keep &= z >= math.log(min_p) - SLACK
+    if plausible is not None:
+        keep &= plausible[ids]
+        if not keep.any():
+            keep[ids == best] = True
+    ids, z = ids[keep], z[keep]
+    score = z + gumbel(seed, position, ids)
+    drawn = int(ids[score == score.max()].min())
+    p = np.exp(z)
+    total = float(p.sum())
+    p /= total
+    entropy = math.log2(total) - float(np.sum(p * np.maximum(z, -800))) / math.log(2)
+    return drawn, float(p[ids == drawn][0]), int(ids.size), max(0.0, entropy)
 
 
 def logprobs(logits: Floats, targets: NDArray[np.int32], out: Doubles) -> None:
@@ -246,34 +230,14 @@ def divergence(fused: Floats, llm: Floats) -> tuple[float, float, float]:
     return entropy_f, entropy_l, max(0.0, kl)
 
 
-class AbortFlag:
-    """See `drift_edge.kernel.AbortFlag`. Its callback runs Python: slower than the C one, and it needs the GIL."""
+@cache
+def _is_set() -> Any:
+    return ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)(lambda flag: ctypes.c_bool.from_address(flag).value)
 
-    def __init__(self) -> None:
-        self._flag = ctypes.c_bool(False)
-        self._function = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)(lambda _: self._flag.value)
 
-    def set(self) -> None:
-        """Ask whoever reads the flag to stop."""
-        self._flag.value = True
-
-    def clear(self) -> None:
-        """Take the wish back."""
-        self._flag.value = False
-
-    def is_set(self) -> bool:
-        """Whether the flag is up."""
-        return self._flag.value
-
-    @property
-    def callback(self) -> int:
-        """Address of `bool (*)(void *data)`."""
-        return ctypes.cast(self._function, ctypes.c_void_p).value or 0
-
-    @property
-    def data(self) -> int:
-        """Address to hand to the callback."""
-        return ctypes.addressof(self._flag)
+def abort_callback() -> int:
+    """Address of `bool (*)(void *flag)`, for `drift_edge.kernel.AbortFlag`. It runs Python: slower than C's."""
+    return ctypes.cast(_is_set(), ctypes.c_void_p).value or 0
 
 
 def _ranked(row: Floats, top_k: int, ranked: bool) -> NDArray[np.intp]:
@@ -318,7 +282,8 @@ def _log_softmax(name: str, row: Floats) -> tuple[Doubles, float]:
     return log_p, max(0.0, -float(np.sum(np.exp(log_p) * np.maximum(log_p, -800))) / math.log(2))
 
 
-def _noise(seed: int, position: int, ids: NDArray[Any]) -> Doubles:
+def gumbel(seed: int, position: int, ids: NDArray[Any]) -> Doubles:
+    """The noise of a draw: float64 (n,) for integers (n,), ids of tokens."""
     key = _mix_int((_mix_int((seed + _GOLDEN) & _MASK) + position) & _MASK)
     x = (ids.astype(_U64) + _U64(1)) * _U64(_GOLDEN) + _U64(key)  # arrays of uint64 wrap, silently and as wanted
     x ^= x >> _U64(30)

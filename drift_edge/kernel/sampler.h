@@ -11,11 +11,12 @@ typedef struct {
     uint64_t seed, position;
 } Settings;
 
-typedef struct { /* working memory for rows of n */
-    size_t n;
-    float *row, *lane_max, *heap;
-    int32_t *counts; /* all zero between draws */
+typedef struct { /* working memory of one draw from a row of n */
+    size_t n, groups; /* groups: values of lane_max */
     Candidate *candidates;
+    float *lane_max, *heap;
+    float *row; /* with penalties; NULL without */
+    int32_t *counts;
 } Scratch;
 
 typedef struct {
@@ -23,7 +24,20 @@ typedef struct {
     double probability, entropy_bits;
 } Draw;
 
-typedef enum { DRAWN, BAD_LOGITS, BAD_LLM } Outcome; /* bad: NaN, +inf, or nothing but -inf */
+/* Its memory is one block, which begins with the candidates. */
+static bool get_scratch(Scratch *s, size_t n, bool penalties) {
+    size_t groups = (n + GROUP - 1) / GROUP * LANES;
+    size_t bytes = n * sizeof(Candidate) + (2 * groups + (penalties ? 2 * n : 0)) * sizeof(float);
+    *s = (Scratch){n, groups, malloc(bytes), NULL, NULL, NULL, NULL};
+    if (!s->candidates) return false;
+    s->lane_max = (float *)(s->candidates + n);
+    s->heap = s->lane_max + groups;
+    if (penalties) {
+        s->row = s->heap + groups;
+        s->counts = (int32_t *)(s->row + n);
+    }
+    return true;
+}
 
 static double noise(uint64_t bits) {
     return -log(-log(((double)(bits >> 12) + 0.5) * 0x1p-52));
@@ -70,9 +84,10 @@ static size_t best_run(Candidate *c, size_t n, size_t count, double mass) {
 
 /* The k-th largest of n values, by a heap of the k largest whose root is the least; k <= n. */
 static float kth_largest(const float *x, size_t n, size_t k, float *heap) {
-    for (size_t i = 0; i < k; i++) heap[i] = -INFINITY;
+    float least = -INFINITY;
+    for (size_t i = 0; i < k; i++) heap[i] = least;
     for (size_t i = 0; i < n; i++) {
-        if (x[i] <= heap[0]) continue;
+        if (x[i] <= least) continue;
         size_t at = 0, child;
         while ((child = 2 * at + 1) < k) {
             child += child + 1 < k && heap[child + 1] < heap[child];
@@ -81,44 +96,46 @@ static float kth_largest(const float *x, size_t n, size_t k, float *heap) {
             at = child;
         }
         heap[at] = x[i];
+        least = heap[0];
     }
-    return heap[0];
+    return least;
 }
 
 /* llama.cpp's penalties on a copy of the row, in double, rounded once. Returns n_ids, or where an id is out of range. */
-static size_t penalise(Scratch *s, const float *logits, const int32_t *ids, size_t n_ids, const Settings *p) {
-    size_t done = 0;
+static size_t penalise(const Scratch *s, const float *logits, const int32_t *ids, size_t n_ids, const Settings *p) {
     memcpy(s->row, logits, s->n * sizeof *s->row);
-    for (; done < n_ids; done++) {
-        int32_t id = ids[done];
-        if (id < 0 || (size_t)id >= s->n) break;
-        s->counts[id]++;
+    for (size_t i = 0; i < n_ids; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= s->n) return i;
+        s->counts[ids[i]] = 0; /* the others' are never looked at */
     }
-    for (size_t i = 0; i < done; i++) {
+    for (size_t i = 0; i < n_ids; i++) s->counts[ids[i]]++;
+    for (size_t i = 0; i < n_ids; i++) {
         int32_t id = ids[i];
-        if (id < 0 || (size_t)id >= s->n || s->counts[id] == 0) continue;
+        if (s->counts[id] == 0) continue;
         double v = (double)s->row[id], times = (double)s->counts[id];
         s->counts[id] = 0;
         if (!(fabs(v) <= (double)FLT_MAX)) continue;
         v = (v > 0.0 ? v / p->repeat : v * p->repeat) - (times * p->frequency + p->presence);
         s->row[id] = v > (double)FLT_MAX ? FLT_MAX : v < -(double)FLT_MAX ? -INFINITY : (float)v;
     }
-    return done;
+    return n_ids;
 }
 
 /* The lowest id with the largest logit. */
 static size_t argmax(const Scratch *s, const float *x, float max) {
-    size_t g = 0, groups = (s->n + GROUP - 1) / GROUP * LANES, i;
-    while (g + 1 < groups && s->lane_max[g] != max) g++;
+    size_t g = 0, i;
+    while (g + 1 < s->groups && s->lane_max[g] != max) g++;
     for (i = g / LANES * GROUP; i + 1 < s->n && x[i] != max; i++) continue;
     return i;
 }
 
 /* Candidates with logit >= floor (and, where llm is given, llm >= llm_floor); whole groups are skipped by lane_max. */
 static size_t gather(const Scratch *s, const float *x, float floor, const float *llm, double llm_floor) {
-    size_t count = 0, groups = (s->n + GROUP - 1) / GROUP * LANES;
+    const float *lane_max = s->lane_max;
+    const size_t groups = s->groups;
+    size_t count = 0;
     for (size_t g = 0; g < groups; g++) {
-        if (s->lane_max[g] < floor) continue;
+        if (lane_max[g] < floor) continue;
         size_t first = g / LANES * GROUP, end = first + GROUP < s->n ? first + GROUP : s->n;
         for (size_t i = first + g % LANES; i < end; i += LANES)
             if (x[i] >= floor && (!llm || (double)llm[i] >= llm_floor))
@@ -127,12 +144,17 @@ static size_t gather(const Scratch *s, const float *x, float floor, const float 
     return count;
 }
 
+static double entropy_bits(double w, double wz) { /* of weights exp(z) that sum to w, and to wz when multiplied by z */
+    double bits = log2(w) - wz / w / LN2;
+    return bits > 0.0 ? bits : 0.0;
+}
+
 static float floor_of(double logit) { /* a float that is surely not above */
     return logit > -(double)FLT_MAX ? nextafterf((float)logit, -INFINITY) : -FLT_MAX;
 }
 
 /* One draw over the whole row. A group is passed over if even its largest logit with its largest noise would lose. */
-static void draw_uncut(const Loops *loops, const Scratch *s, const float *x, float max, const Settings *p, Draw *draw) {
+static Draw draw_uncut(const Loops *loops, const Scratch *s, const float *x, float max, const Settings *p) {
     double scale = 1.0 / p->temperature;
     Sums sums = loops->exp_sums(x, s->n, max, (float)(scale < 1e30 ? scale : 1e30));
     uint64_t key = noise_key(p->seed, p->position);
@@ -160,21 +182,17 @@ static void draw_uncut(const Loops *loops, const Scratch *s, const float *x, flo
             }
         }
     }
-    draw->token = (int64_t)token;
-    draw->survivors = sums.live;
-    draw->probability = exp(z) / sums.w;
-    draw->entropy_bits = log2(sums.w) - sums.wz / sums.w / LN2;
+    return (Draw){(int64_t)token, sums.live, exp(z) / sums.w, entropy_bits(sums.w, sums.wz)};
 }
 
 /* One draw after the cuts. llm_floor: the least logit of a plausible token, where llm is not NULL. */
-static void draw_cut(const Loops *loops, const Scratch *s, const float *x, float max, const float *llm,
-                     double llm_floor, const Settings *p, Draw *draw) {
+static Draw draw_cut(const Loops *loops, const Scratch *s, const float *x, float max, const float *llm,
+                     double llm_floor, const Settings *p) {
     bool by_k = p->top_k > 0 && p->top_k < s->n, by_p = p->top_p < 1.0, by_min = p->min_p > 0.0;
-    size_t groups = (s->n + GROUP - 1) / GROUP * LANES;
     double scale = 1.0 / p->temperature, min_z = by_min ? log(p->min_p) - SLACK : -INFINITY, mass = 0.0;
     float fscale = (float)(scale < 1e30 ? scale : 1e30), floor = -FLT_MAX;
-    if (by_k && p->top_k <= groups) { /* k groups hold a value that large, so the k best are not below it */
-        floor = kth_largest(s->lane_max, groups, p->top_k, s->heap);
+    if (by_k && p->top_k <= s->groups) { /* k groups hold a value that large, so the k best are not below it */
+        floor = kth_largest(s->lane_max, s->groups, p->top_k, s->heap);
         floor = floor < -FLT_MAX ? -FLT_MAX : floor;
     }
     if (by_p && !by_k) { /* tokens below the mean of the mass that may go cannot add up to it */
@@ -217,35 +235,27 @@ static void draw_cut(const Loops *loops, const Scratch *s, const float *x, float
             drawn = i;
         }
     }
-    draw->token = c[drawn].id;
-    draw->survivors = (int64_t)kept;
-    draw->probability = (double)c[drawn].weight / total;
-    draw->entropy_bits = log2(total) - wz / total / LN2;
+    return (Draw){c[drawn].id, (int64_t)kept, (double)c[drawn].weight / total, entropy_bits(total, wz)};
 }
 
-/* One draw. x is the row after penalties, llm NULL unless the plausibility mask is on. */
-static Outcome draw_token(const Loops *loops, const Scratch *s, const float *x, const float *llm, const Settings *p,
-                          Draw *draw) {
-    float max, llm_max;
-    double llm_floor = 0.0;
-    if (!loops->maxima(x, s->n, s->lane_max, &max) || max == -INFINITY) return BAD_LOGITS;
-    if (llm) {
-        if (!loops->maxima(llm, s->n, NULL, &llm_max) || llm_max == -INFINITY) return BAD_LLM;
-        llm_floor = (double)llm_max + log(p->plausibility) - SLACK;
-    }
+/* One draw. x is the row after penalties, llm NULL unless the plausibility mask is on. Returns NULL, or whichever of the
+ * two rows has NaN, +inf, or nothing but -inf. */
+static const float *draw_token(const Loops *loops, const Scratch *s, const float *x, const float *llm,
+                               const Settings *p, Draw *draw) {
+    float max = loops->maxima(x, s->n, s->lane_max), llm_max = llm ? loops->maxima(llm, s->n, NULL) : 0.0f;
+    double llm_floor = llm ? (double)llm_max + log(p->plausibility) - SLACK : 0.0;
+    if (!(max > -INFINITY)) return x;
+    if (!(llm_max > -INFINITY)) return llm;
     if (p->temperature == 0.0) {
         size_t token = argmax(s, x, max), plausible = s->n;
         for (size_t i = 0; llm && i < s->n; i++)
             if (x[i] > -INFINITY && (double)llm[i] >= llm_floor && (plausible == s->n || x[i] > x[plausible]))
                 plausible = i;
         *draw = (Draw){(int64_t)(plausible < s->n ? plausible : token), 1, 1.0, 0.0};
-        return DRAWN;
+    } else if ((p->top_k > 0 && p->top_k < s->n) || p->top_p < 1.0 || p->min_p > 0.0 || llm) {
+        *draw = draw_cut(loops, s, x, max, llm, llm_floor, p);
+    } else {
+        *draw = draw_uncut(loops, s, x, max, p);
     }
-    bool cut = (p->top_k > 0 && p->top_k < s->n) || p->top_p < 1.0 || p->min_p > 0.0 || llm;
-    if (cut)
-        draw_cut(loops, s, x, max, llm, llm_floor, p, draw);
-    else
-        draw_uncut(loops, s, x, max, p, draw);
-    if (!(draw->entropy_bits > 0.0)) draw->entropy_bits = 0.0;
-    return DRAWN;
+    return NULL;
 }

@@ -106,7 +106,7 @@ def test_loops_release_the_gil(c_kernel: ModuleType) -> None:
         "sample": lambda: sampler.sample(slm[0], seed=1, position=1),
         "logprobs": lambda: c_kernel.logprobs(slm, np.zeros(k + 1, np.int32)),
         "divergence": lambda: c_kernel.divergence(slm[0], slm[1]),
-        "gumbel": lambda: c_kernel.gumbel(1, 2, np.arange(n, dtype=np.int32)),
+        "fuse_within": lambda: c_kernel.fuse_within(out, slm[0], slm, weights, 0.5),
     }
     interval = sys.getswitchinterval()
     for name, call in calls.items():
@@ -158,8 +158,8 @@ def test_nothing_leaks(any_kernel: ModuleType) -> None:
         lambda: any_kernel.logprobs(f["bad"][None], ids[:1]),
         lambda: any_kernel.divergence(f["out"], f["llm"]),
         lambda: any_kernel.divergence(f["out"], f["bad"]),
-        lambda: any_kernel.gumbel(3, 4, ids),
-        lambda: any_kernel.gumbel(3, -4, ids),
+        lambda: any_kernel.fuse_within(f["out"], f["llm"], slm, weights, 0.5),
+        lambda: any_kernel.fuse_within(f["out"], f["none"], slm, weights, 0.5),
         lambda: any_kernel.Sampler(n),
         lambda: any_kernel.Sampler(0),
         lambda: any_kernel.AbortFlag().set(),

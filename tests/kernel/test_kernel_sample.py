@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from drift_edge.kernel import reference
 from tests.kernel import brute
 
 
@@ -186,20 +187,37 @@ def test_extremes_of_temperature(any_kernel: ModuleType) -> None:
     assert draw(any_kernel, logits, temperature=1e20).entropy_bits == pytest.approx(2)
 
 
-def test_noise_is_the_documented_one(any_kernel: ModuleType) -> None:
+SEEDS = [(0, 0), (2**64 - 1, 2**64 - 1), (7, 123), (2**63, 5)]
+
+
+def test_noise_is_the_documented_one() -> None:
     # splitmix64 of 0 is known: 0xE220A8397B1DCDAF
     assert brute.mix(0x9E3779B97F4A7C15) == 0xE220A8397B1DCDAF
     ids = np.array([0, 1, 2, 1000, 128255, 2**31 - 1], np.int32)
-    for seed, position in [(0, 0), (2**64 - 1, 2**64 - 1), (7, 123), (2**63, 5)]:
+    for seed, position in SEEDS:
         want = [brute.gumbel(seed, position, int(i)) for i in ids]
-        np.testing.assert_allclose(any_kernel.gumbel(seed, position, ids), want, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(reference.gumbel(seed, position, ids), want, rtol=1e-13, atol=1e-13)
 
 
-def test_noise_is_gumbel(any_kernel: ModuleType) -> None:
+@pytest.mark.parametrize("cuts", [{}, {"top_p": 0.9999999}, {"min_p": 1e-12}])
+def test_a_draw_adds_this_noise_to_the_last_digits(any_kernel: ModuleType, cuts: dict[str, Any]) -> None:
+    """Two tokens whose logits differ by 1: the temperature at which the noise just outweighs that is known."""
+    for seed, position in [*SEEDS, *((s, 3) for s in range(40))]:
+        ahead = brute.gumbel(seed, position, 700) - brute.gumbel(seed, position, 3)
+        if ahead < 0.05:
+            continue
+        logits = np.full(1000, -np.inf, np.float32)
+        logits[3], logits[700] = 1, 0
+        for off, winner in ((1 + 1e-10, 700), (1 - 1e-10, 3)):
+            got = any_kernel.Sampler(1000).sample(logits, seed=seed, position=position, temperature=off / ahead, **cuts)
+            assert got.token == winner
+
+
+def test_noise_is_gumbel() -> None:
     """Mean 0.5772 (Euler's constant), variance pi^2 / 6; nothing repeats along ids, positions and seeds."""
     n = 100_000
     ids = np.arange(n, dtype=np.int32)
-    a, b, c = any_kernel.gumbel(1, 1, ids), any_kernel.gumbel(1, 2, ids), any_kernel.gumbel(2, 1, ids)
+    a, b, c = reference.gumbel(1, 1, ids), reference.gumbel(1, 2, ids), reference.gumbel(2, 1, ids)
     for x in (a, b, c):
         assert x.mean() == pytest.approx(0.57722, abs=5 * 1.2825 / math.sqrt(n))
         assert x.var() == pytest.approx(math.pi**2 / 6, abs=0.06)
