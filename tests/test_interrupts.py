@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import dis
 import functools
+import logging
 import os
 import random
 import signal
@@ -21,9 +22,10 @@ import pytest
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
-from drift_edge import Drift, contexts
+from drift_edge import Drift, contexts, kernel
 from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.kernel import AbortFlag
+from drift_edge.llama import library
 from drift_edge.llama.context import Aborted, Context
 from drift_edge.llama.model import Model
 from drift_edge.steering import ContextSettings, Steering
@@ -64,6 +66,35 @@ def check_rows(context: Context, held: Sequence[Sequence[int]]) -> None:
     expected = rows_after(context.model, tuple(map(tuple, held)))
     context.extend([9] * len(held), range(len(held)))
     np.testing.assert_allclose(context.logits(), expected, atol=2e-4)
+
+
+# -- log lines
+
+
+def test_ctrl_c_within_a_log_line_is_raised_where_llama_was_called(model: Model) -> None:
+    """Nearly every Ctrl-C while a model loads: Python handles it where it next runs, which is when a line is told."""
+    if kernel.active().name == "numpy":
+        pytest.skip("the twin's callback loses it")
+    lines: list[str] = []
+
+    class CtrlC(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+            if len(lines) == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    handler = CtrlC()
+    library.logger.addHandler(handler)
+    level = library.logger.level
+    library.logger.setLevel(logging.DEBUG)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Model(model.path)
+    finally:
+        library.logger.removeHandler(handler)
+        library.logger.setLevel(level)
+    with Model(model.path) as again:
+        assert again.n_vocab == model.n_vocab
 
 
 # -- queued decodes

@@ -32,6 +32,7 @@ __all__ = [
     "divergence",
     "fuse",
     "fuse_within",
+    "log_callback",
     "logprobs",
 ]
 
@@ -81,6 +82,7 @@ class _Implementation(Protocol):
     def divergence(self, fused: Floats, llm: Floats, /) -> tuple[float, float, float]: ...
     def sample(self, n_vocab: int, *arguments: Any) -> tuple[int, float, int, float]: ...
     def abort_callback(self) -> int: ...
+    def log_callback(self) -> int: ...
 
 
 @functools.cache
@@ -308,3 +310,12 @@ class AbortFlag:
     def is_set(self) -> bool:
         """Whether the flag is up."""
         return self._flag.value
+
+
+def log_callback() -> int:
+    """Address of `void (*)(int level, const char *text, void *function)`: what `llama_log_set` wants.
+
+    It calls the Python function whose `id` it is given, with the level and the text as bytes; whoever hands it over
+    keeps the function alive. Ctrl-C that comes in there is raised where llama.cpp was called; numpy's loses it.
+    """
+    return _chosen()[0].log_callback()

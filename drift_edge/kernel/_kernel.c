@@ -258,6 +258,8 @@ static PyObject *py_use_isa(PyObject *module, PyObject *arg) {
     Py_RETURN_NONE;
 }
 
+/* ---- what llama.cpp calls back ---- */
+
 static bool is_set(void *flag) {
     return *(volatile bool *)flag;
 }
@@ -265,6 +267,27 @@ static bool is_set(void *flag) {
 static PyObject *py_abort_callback(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
     return PyLong_FromSize_t((uintptr_t)is_set);
 }
+
+/* Python handles signals when a function of its own begins, so Ctrl-C is raised in here; but nobody above could catch it.
+ * It is asked for again, and comes where llama.cpp was called; lines until then are lost. */
+static void log_line(int level, const char *text, void *function) {
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *done = PyObject_CallFunction(function, "iy", level, text ? text : "");
+    if (!done && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();
+    } else if (!done) {
+        PyErr_WriteUnraisable(function);
+    }
+    Py_XDECREF(done);
+    PyGILState_Release(state);
+}
+
+static PyObject *py_log_callback(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+    return PyLong_FromSize_t((uintptr_t)log_line);
+}
+
+/* ---- the module ---- */
 
 #define FAST(function) (PyCFunction)(void (*)(void))(function)
 
@@ -276,6 +299,8 @@ static PyMethodDef functions[] = {{"fuse", FAST(py_fuse), METH_FASTCALL, NULL},
                                   {"isa", py_isa, METH_NOARGS, "The instruction set in use."},
                                   {"_use_isa", py_use_isa, METH_O, "Use another one that this machine has; for tests."},
                                   {"abort_callback", py_abort_callback, METH_NOARGS, "Address of bool (*)(void *flag)."},
+                                  {"log_callback", py_log_callback, METH_NOARGS,
+                                   "Address of void (*)(int level, const char *text, void *function)."},
                                   {0}};
 
 static int exec_module(PyObject *module) {

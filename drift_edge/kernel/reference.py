@@ -230,14 +230,21 @@ def divergence(fused: Floats, llm: Floats) -> tuple[float, float, float]:
     return entropy_f, entropy_l, max(0.0, kl)
 
 
-@cache
-def _is_set() -> Any:
-    return ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)(lambda flag: ctypes.c_bool.from_address(flag).value)
-
-
 def abort_callback() -> int:
     """Address of `bool (*)(void *flag)`, for `drift_edge.kernel.AbortFlag`. It runs Python: slower than C's."""
-    return ctypes.cast(_is_set(), ctypes.c_void_p).value or 0
+    return ctypes.cast(_callbacks()[0], ctypes.c_void_p).value or 0
+
+
+def log_callback() -> int:
+    """See `drift_edge.kernel.log_callback`."""
+    return ctypes.cast(_callbacks()[1], ctypes.c_void_p).value or 0
+
+
+@cache
+def _callbacks() -> tuple[Any, Any]:
+    is_set = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)(lambda flag: ctypes.c_bool.from_address(flag).value)
+    line = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.py_object)
+    return is_set, line(lambda level, text, function: function(level, text or b""))
 
 
 def _ranked(row: Floats, top_k: int, ranked: bool) -> NDArray[np.intp]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import llama_cpp
 from llama_cpp import llama_cpp as lib
+
+from drift_edge import kernel
 
 logger = logging.getLogger("drift_edge.llama")
 
@@ -20,24 +22,23 @@ TINY_MODEL_BYTES = 64 << 20
 
 
 @cache
-def start() -> Any:
+def start() -> Callable[[int, bytes], None]:
     """Start llama.cpp once; its log lines go to the logger `drift_edge.llama` and never to stdout or stderr.
 
     llama.cpp has one log callback per process: an app that also uses `llama_cpp.Llama` gets its lines there too.
 
     Returns:
-        The log callback, which must live as long as the process (the cache keeps it).
+        The function that gets the lines, which must live as long as the process (the cache keeps it).
     """
 
-    @lib.llama_log_callback  # type: ignore[untyped-decorator]
-    def log(level: int, text: bytes | None, _data: object) -> None:
-        line = (text or b"").decode("utf-8", "replace").rstrip()
+    def log(level: int, text: bytes) -> None:
+        line = text.decode("utf-8", "replace").rstrip()
         if line.strip("."):
             logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
 
     # Where an app has set up no logging, Python would print the warnings of any room itself.
     logging.getLogger("drift_edge").addHandler(logging.NullHandler())
-    lib.llama_log_set(log, ctypes.c_void_p(0))
+    lib.llama_log_set(lib.llama_log_callback(kernel.log_callback()), ctypes.c_void_p(id(log)))
     lib.llama_backend_init()
     return log
 
