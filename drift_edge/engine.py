@@ -7,13 +7,12 @@ its own iterator is open gets an error, since waiting would never end. The engin
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +24,18 @@ from drift_edge.contexts import Contexts
 from drift_edge.conversation import Mode, Overflow
 from drift_edge.costs import Draft, Speculate
 from drift_edge.decoding import Decoder
-from drift_edge.errors import ClosedError, DecodeError, DriftError, UsageError
+from drift_edge.errors import ClosedError, DecodeError
 from drift_edge.events import Answer, CancelToken, Event, Finish
 from drift_edge.explanation import Explanation
-from drift_edge.llama import offload
-from drift_edge.llama.gguf_header import check_path
-from drift_edge.pair import ModelPair, same_file
+from drift_edge.loading import load_pair
+from drift_edge.pair import ModelPair
 from drift_edge.planning import Planner
 from drift_edge.request import DEFAULT_ACTIVE, Request, check_request
 from drift_edge.rewards import DEFAULT_TEXT_LENGTH
 from drift_edge.sampling import SamplerSettings
+from drift_edge.scorers import KeptScorers
 from drift_edge.steering import ContextSettings
+from drift_edge.turn import Turn
 from drift_edge.weights import DEFAULT_BLOCKED, check_active
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from drift_edge.reward_cache import RewardCache
     from drift_edge.scoring import Scorer
 
-DEFAULT_CONTEXT = 4_096
+T = TypeVar("T")
 
 
 class Drift:
@@ -75,10 +75,8 @@ class Drift:
         self._decoder = Decoder(pair.n_vocab)
         self._planner = Planner(self._contexts, None if cache is None else Path(cache))
         self._answerer = Answerer(self._contexts, self._decoder, self._planner, load_s)
-        self._lock = threading.Lock()
-        self._owner: int | None = None
-        self._scorers: dict[int, Scorer] = {}  # by text_length; for learners
-        self._scorers_lock = threading.Lock()
+        self._turn = Turn()
+        self._scorers = KeptScorers(lambda text_length: self.scorer(text_length=text_length))
 
     # -- life
 
@@ -121,25 +119,10 @@ class Drift:
             UsageError: a setting is out of range, or what should be a path is none.
         """
         start = time.perf_counter()
-        check_path(llm, "llm")
-        check_path(slm, "slm")
-        if ctx_size is not None and (not isinstance(ctx_size, int) or ctx_size < 16):
-            raise UsageError(f"ctx_size: expected 16 tokens or more, got {ctx_size!r}")
-        check_active(active)
-        n_seq = min(active, len(attributes or Attributes.builtin())) + 1
-        gpu_layers, slm_gpu_layers = offload.choose_layers(
-            llm,
-            None if same_file(llm, slm) else slm,
-            (gpu_layers, slm_gpu_layers),
-            n_ctx=ctx_size or DEFAULT_CONTEXT,
-            n_seq=n_seq,
-            cache_type=cache_type,
-        )
-        pair = ModelPair.load(llm, slm, gpu_layers=gpu_layers, slm_gpu_layers=slm_gpu_layers)
+        n_seq = min(check_active(active), len(attributes or Attributes.builtin())) + 1
+        layers = gpu_layers, slm_gpu_layers
+        pair, settings = load_pair(llm, slm, n_seq, layers, ctx_size, threads, flash_attn, cache_type)
         try:
-            most = min(DEFAULT_CONTEXT, pair.llm.n_ctx_train, pair.slm.n_ctx_train)
-            n_ctx = ctx_size or offload.default_context(pair.slm.header, n_seq, cache_type, most)
-            settings = ContextSettings(n_ctx, threads, flash_attn, cache_type)
             load_s = time.perf_counter() - start
             return cls(pair, settings, attributes=attributes, n_seq=n_seq, load_s=load_s, cache=cache)
         except BaseException:
@@ -160,17 +143,15 @@ class Drift:
 
     def close(self) -> None:
         """Free everything. Waits for a generation of another thread; ends one of this thread."""
-        if self._owner == threading.get_ident():
+        if self._turn.mine():
             self._free()
             return
-        with self._lock:
+        with self._turn.lock:
             self._free()
 
     def _free(self) -> None:
         self._contexts.close()
-        with self._scorers_lock:
-            for scorer in self._scorers.values():
-                scorer.close()
+        self._scorers.close()
         self.pair.close()
 
     def __enter__(self) -> Drift:
@@ -179,29 +160,19 @@ class Drift:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    # Whoever uses the models writes
-    #
-    #     self._check_owner()
-    #     with self._lock:
-    #         try:
-    #             self._own()
-    #             ...
-    #         finally:
-    #             self._owner = None
-    #
-    # and not a context manager of ours. Python handles signals where a function begins or resumes, where a call of C
-    # has returned, and where a loop jumps back. The lock's own `__enter__` and `__exit__` are C, and `try` and the
-    # assignment to `_owner` are none of these places, so Ctrl-C finds either nothing taken or a handler that gives it
-    # back. `__enter__` and `__exit__` written in Python begin, and so can be interrupted, with the lock held.
-
-    def _check_owner(self) -> None:
-        if self._owner == threading.get_ident():
-            raise DriftError("this thread has another answer of this engine under way: finish or close it first")
-
-    def _own(self) -> None:
+    def _enter(self) -> None:
         if self._contexts.closed:
             raise ClosedError("the engine has been closed")
-        self._owner = threading.get_ident()
+        self._turn.take()
+
+    def _alone(self, call: Callable[[], T]) -> T:
+        self._turn.check()
+        with self._turn.lock:
+            try:
+                self._enter()
+                return call()
+            finally:
+                self._turn.owner = None
 
     # -- chatting
 
@@ -304,13 +275,13 @@ class Drift:
         raise DecodeError("the answer ended without its last event")
 
     def _chat(self, request: Request) -> Generator[Event, None, None]:
-        self._check_owner()
-        with self._lock:
+        self._turn.check()
+        with self._turn.lock:
             try:
-                self._own()
+                self._enter()
                 yield from self._answerer.events(request)
             finally:
-                self._owner = None
+                self._turn.owner = None
 
     # -- learning
 
@@ -365,13 +336,7 @@ class Drift:
         if not isinstance(profile, Profile):
             profile = Profile.open(profile, slm=self.slm, attributes=self.attributes)
         text_length = profile.text_length
-        return Learner(profile, lambda: self._kept_scorer(text_length), asked)
-
-    def _kept_scorer(self, text_length: int) -> Scorer:
-        with self._scorers_lock:
-            if text_length not in self._scorers:
-                self._scorers[text_length] = self.scorer(text_length=text_length)
-            return self._scorers[text_length]
+        return Learner(profile, lambda: self._scorers.of(text_length), asked)
 
     # -- looking inside
 
@@ -404,13 +369,7 @@ class Drift:
         request = inspection.check_next(
             self.pair, self.attributes, messages, continuation, weights, beta, strength, active, steer, blocked
         )
-        self._check_owner()
-        with self._lock:
-            try:
-                self._own()
-                return inspection.next_logprobs(self._contexts, self._decoder, request, continuation)
-            finally:
-                self._owner = None
+        return self._alone(lambda: inspection.next_logprobs(self._contexts, self._decoder, request, continuation))
 
     def explain(
         self, messages: Sequence[Mapping[str, str]], answer: Answer, cancel: CancelToken | None = None
@@ -432,10 +391,4 @@ class Drift:
             ContextOverflowError: the conversation and the answer do not fit the context.
         """
         request, tokens = inspection.check_answer(self.pair, self.attributes, messages, answer, cancel)
-        self._check_owner()
-        with self._lock:
-            try:
-                self._own()
-                return inspection.explain(self._contexts, request, tokens)
-            finally:
-                self._owner = None
+        return self._alone(lambda: inspection.explain(self._contexts, request, tokens))

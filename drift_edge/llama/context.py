@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from drift_edge.errors import ClosedError, ContextOverflowError, DecodeError, ModelError, UsageError
 from drift_edge.kernel import AbortFlag
+from drift_edge.llama.batch import Batch, Part
 from drift_edge.llama.library import default_threads
 from drift_edge.llama.model import Model
 from drift_edge.llama.worker import Worker
 
 Logits = NDArray[np.float32]
-Part = tuple[int, Sequence[int]]  # a sequence, and tokens for it
 
 CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
@@ -141,29 +141,7 @@ class Context:
         self._n_rows = 0
         self._view: Logits = np.empty((0, model.n_vocab), np.float32)
         self._address = 0
-        self._make_batch()
-
-    def _make_batch(self) -> None:
-        # The batch's arrays are numpy's, so that they are filled by slices; seq_id points into _seq, one id a token.
-        n = self.n_batch
-        self._token, self._pos, self._seq = (np.zeros(n, np.int32) for _ in range(3))
-        self._wants = np.zeros(n, np.int8)
-        self._one = np.ones(n, np.int32)
-        self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(n, dtype=np.uintp)
-
-        def pointer(array: NDArray[np.generic], kind: type) -> object:
-            return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
-
-        id_pointer = ctypes.POINTER(lib.llama_seq_id)
-        self._batch = lib.llama_batch(
-            n_tokens=0,
-            token=pointer(self._token, lib.llama_token),
-            embd=None,
-            pos=pointer(self._pos, lib.llama_pos),
-            n_seq_id=pointer(self._one, ctypes.c_int32),
-            seq_id=pointer(self._seq_pointers, id_pointer),
-            logits=pointer(self._wants, ctypes.c_int8),
-        )
+        self._batch = Batch(self.n_batch)
 
     # -- life
 
@@ -374,19 +352,10 @@ class Context:
         self._n_rows = 0
         if self._abort is not None and self._abort.is_set():
             raise Aborted
-        n = sum(len(tokens) for _, tokens in parts)
         held = self._tokens
-        self._token[:n] = [token for _, tokens in parts for token in tokens]
-        self._seq[:n] = [seq for seq, tokens in parts for _ in tokens]
-        self._pos[:n] = [len(held[seq]) + i for seq, tokens in parts for i in range(len(tokens))]
-        self._wants[:n] = [
-            len(tokens) - i <= rows
-            for (_, tokens), rows in zip(parts, outputs, strict=True)
-            for i in range(len(tokens))
-        ]
-        self._batch.n_tokens = n
+        n = self._batch.fill(parts, [len(held[seq]) for seq, _ in parts], outputs)
         self._differs = True
-        result = lib.llama_decode(self.handle, self._batch)
+        result = lib.llama_decode(self.handle, self._batch.struct)
         if result != 0:
             self._cut([seq for seq, _ in parts])  # whatever part of the batch was processed
             if result == _ABORTED:
