@@ -188,8 +188,8 @@ def repeated_items(text: str) -> int:
     again = sum(count - 1 for count in parts.values())
     flat = f" {_flat(text)} "
     for clause in _known_fills()["{fact}"] | _known_fills()["{step}"]:
-        if len(clause) <= len(flat):
-            again_here = flat.count(f" {clause} ") - 1
+        again_here = flat.count(f" {clause} ") - 1
+        if again_here > 0:
             inside = max((count for part, count in parts.items() if _contains(part, clause)), default=1) - 1
             again += max(0, again_here - inside)
     return again
