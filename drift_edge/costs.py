@@ -38,6 +38,7 @@ _BEND = 0.5  # of the slope so far: what rows beyond several shapes seen are hop
 _TRY = 0.98  # a draft is tried when it can be hoped to need less than this share of the best one's time
 _DOUBT = 1.2  # halved with every sample: the share that a price may be too high
 _SEEN, _SAMPLES = 2, 5  # samples that make a price, for the first pays for memory and graphs; most that are kept
+_QUICK = 0.02  # seconds a token; where it takes less, thinking about drafts shows
 _PRIOR, _PRIOR_WEIGHT = 0.8, 4.0  # acceptance before anything is known, and how many trials that belief counts for
 _KEEP = 0.99  # of the trials so far, with every trial
 _ACCEPTANCES = (*KINDS, "plain")
@@ -319,6 +320,10 @@ class Plan:
     def measured(self) -> bool:
         """Whether the price of a step without a draft is known."""
         return self.decoded() and self.costs.steps.known(self.k)
+
+    def quick(self) -> bool:
+        """Whether a token takes so little time that a choice is worth fewer thoughts."""
+        return self.measured() and self.costs.steps.of(self.k) < _QUICK
 
     def choose(self, most: int, room: int, held: int) -> tuple[DraftKind, int]:
         """The draft that gives tokens soonest, and its length; 0 where none pays.

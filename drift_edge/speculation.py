@@ -33,6 +33,7 @@ from drift_edge.steering import Steering
 
 _RECONSIDER = 16  # tokens without a draft until the plan is asked again
 _REPEAT = 4  # blocks of a draft whose prices are firm until it is asked again
+_REST = 8  # times as many tokens without a thought, where a token takes little time
 _WATCHED, _WATCH = 32, 2  # trials to begin with; then, of so many tokens one is compared with drafts not made
 
 
@@ -83,6 +84,7 @@ class Speculation(InStep):
         self._h = np.empty(n_vocab, np.float32)
         self._reconsider = self._repeat = 0
         self._timed = False
+        self._rest = _REST if plan.quick() else 1
 
     def rows(self) -> tuple[Logits, Logits | None]:
         """As `InStep.rows`."""
@@ -92,7 +94,7 @@ class Speculation(InStep):
 
     def append(self, token: int) -> None:
         """As `InStep.append`; costs nothing where `token` was drafted."""
-        if self._plan.fixed is None:
+        if self._k and self._plan.fixed is None:
             self._watch(token)
         if self._at < len(self._ahead) and token == self._ahead[self._at]:
             self._at += 1
@@ -129,16 +131,15 @@ class Speculation(InStep):
 
     def _watch(self, token: int) -> None:
         """Counts whether drafts that were not made would have been `token`, the target's draw: all rows are there."""
-        _, H = self.rows()
-        if H is None:
-            return
+        due = self._draws.position % (_WATCH * self._rest) == 0
         for kind in self._plan.kinds:
             known = self._plan.acceptance(kind)
-            often = known.trials < _WATCHED or self._draws.position % _WATCH == 0
-            if often and not (self._stored and kind == self._kind):
-                self._draws.drop(1)
-                known.add(int(self._drawn(kind, H) == token), 1)
-                self._draws.append(token)
+            if (due or known.trials < _WATCHED) and not (self._stored and kind == self._kind):
+                _, H = self.rows()
+                if H is not None:
+                    self._draws.drop(1)
+                    known.add(int(self._drawn(kind, H) == token), 1)
+                    self._draws.append(token)
 
     # -- how many
 
@@ -163,7 +164,7 @@ class Speculation(InStep):
         if self._g:
             self._repeat = _REPEAT if plan.firm(self._kind, self._g) else 0
         elif plan.fixed is None and plan.measured():
-            self._reconsider = position + _RECONSIDER
+            self._reconsider = position + _RECONSIDER * self._rest
             if not self._k:  # nothing is seen of drafts that are not made
                 plan.acceptance(self._kind).fade()
         return min(self._g, most)

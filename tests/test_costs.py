@@ -217,6 +217,14 @@ def test_auto_ends_near_the_best_choice_having_tried_few(
     assert len(tried) <= 12
 
 
+def test_where_tokens_take_little_time_auto_thinks_less() -> None:
+    assert not Plan(eight_b(), 7, KINDS, None).quick()
+    quick = Costs(priced({1: 0.01}), priced({8: 0.009}))
+    assert not Plan(quick, 7, KINDS, None).quick()  # not known yet
+    quick.steps = priced({7: 0.019})
+    assert Plan(quick, 7, KINDS, None).quick()
+
+
 def test_limits() -> None:
     for fixed in (None, 5):
         plan = Plan(eight_b(), 7, KINDS, fixed)
