@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import without_amx
+from tests.cli.fake import Result, run_here
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,14 +82,24 @@ def folder(tmp_path: Path, bpe_files: tuple[Path, Path], monkeypatch: pytest.Mon
     return tmp_path
 
 
-def run(line: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["sh", "-c", line], input=QUESTION, capture_output=True, text=True, timeout=100)
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Result]:
+    """Runs a line: in this process where it is one command of ours, else by the shell."""
+
+    def run(line: str) -> Result:
+        name, *args = shlex.split(line)
+        if name == "drift-edge":
+            return run_here(monkeypatch, args, QUESTION.encode())
+        done = subprocess.run(["sh", "-c", line], input=QUESTION, capture_output=True, text=True, timeout=100)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
 
 
 @pytest.mark.usefixtures("builtin_files", "folder")
 @pytest.mark.skipif(shutil.which("sh") is None, reason="the examples are for a POSIX shell")
 @pytest.mark.parametrize("line", HERE)
-def test_command(line: str) -> None:
+def test_command(line: str, run: Callable[[str], Result]) -> None:
     if line.startswith("llm "):
         pytest.importorskip("llm")
         if os.name == "nt":
@@ -98,8 +110,8 @@ def test_command(line: str) -> None:
     if "profile explain" in line:
         run("drift-edge learn choices.jsonl")
     done = run(line)
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
-    assert done.stdout.strip()
+    assert (done.code, "Traceback" in done.err) == (0, False), done.err
+    assert done.out.strip()
 
 
 @contextmanager

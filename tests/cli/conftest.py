@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.fake import FakeEngine, Result, command
+from tests.cli.fake import FakeEngine, Result, command, run_here
 from tests.cli.talk import Talk
 
 
@@ -59,27 +57,7 @@ def _with_pool(fake: FakeEngine, pool: object) -> FakeEngine:
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command line in this process: `cli("chat", "-p", "Hi", stdin=b"...")`."""
-    from drift_edge.cli import main
-
-    def run(*args: str, stdin: bytes = b"") -> Result:
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["drift-edge", *args])
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
-            patch.setattr(sys, "stdout", out)
-            patch.setattr(sys, "stderr", err)
-            try:
-                main()
-                code = 0
-            except SystemExit as leave:
-                code = int(leave.code or 0)
-        texts = []
-        for stream in (out, err):
-            stream.flush()
-            texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
-        return Result(code, *texts)
-
-    return run
+    return lambda *args, stdin=b"": run_here(monkeypatch, args, stdin)
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ two tokens, `FAKE_TTY=1` makes stdin the controlling terminal, so that Ctrl-C re
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from drift_edge.rewards import PairScores
 from drift_edge.scoring import ScoringCounters
 from drift_edge.weights import select_active
 
+if TYPE_CHECKING:
+    import pytest
+
 
 @dataclass(frozen=True)
 class Result:
@@ -35,6 +39,28 @@ class Result:
     code: int
     out: str
     err: str
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, args: Sequence[str], stdin: bytes = b"") -> Result:
+    """Run the command line in this process."""
+    from drift_edge.cli import main
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["drift-edge", *args])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        try:
+            main()
+            code = 0
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+    return Result(code, *texts)
 
 
 Reply = Callable[[str, Mapping[str, Any]], str]
