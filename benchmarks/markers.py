@@ -155,7 +155,13 @@ def run(
                 messages = [{"role": "user", "content": question.text}]
                 # A new attempt for every question: the same noise would let all of them begin alike.
                 answer = drift.complete(
-                    messages, weights=weights, beta=BETA, seed=seed, attempt=attempt, max_tokens=MAX_TOKENS
+                    messages,
+                    weights=weights,
+                    beta=BETA,
+                    seed=seed,
+                    attempt=attempt,
+                    max_tokens=MAX_TOKENS,
+                    blocked=(),
                 )
                 progress.tick(1)
                 yield _Reply(question, answer)

@@ -213,6 +213,7 @@ class Ways:
             seed=seed,
             max_tokens=MAX_TOKENS,
             measure=steer in FUSING,
+            blocked=(),
         )
         told = (answer.kl_per_token, answer.entropy_llm_bits, answer.entropy_steered_bits)
         return answer.text, {name: value for name, value in zip(_TOLD, told, strict=True) if value is not None}

@@ -86,6 +86,7 @@ def _answer(
         attempt=attempt,
         max_tokens=MAX_TOKENS,
         measure=True,
+        blocked=(),
     )
     return {
         "garbled": garbled(answer.text, question.topic),

@@ -76,6 +76,7 @@ def run(people: int, questions: int, seed: int) -> Iterator[Row]:
                         measure=True,
                         beta=how.get("beta"),
                         strength=how.get("strength"),
+                        blocked=(),
                     )
                     liked.append(sum(p * marker(name, answer.text) for name, p in taste.items()))
                     kl.append(answer.kl_per_token or 0.0)

@@ -257,6 +257,7 @@ def _write(model: Drift, questions: Sequence[EvalQuestion], seed: int) -> list[l
                 sampler=replace(SAMPLER, temperature=rng.choice(TEMPERATURES)),
                 seed=rng.getrandbits(32),
                 max_tokens=MAX_TOKENS,
+                blocked=(),
             )
             if answer.text.strip() and answer.text not in texts:
                 texts.append(answer.text)

@@ -22,7 +22,7 @@ from .corpus import EvalQuestion, documents, heldout_questions
 from .corpus.answers import Voice, plan, render
 from .corpus.outside import outside_question
 from .corpus.questions import KINDS, ask, follow_ups, phrasings
-from .corpus.reader import followup_right, garbled, marker, mentions, on_topic, repeated_items
+from .corpus.reader import followup_right, garbled, marker, mentions, on_topic, owns_up, repeated_items
 from .corpus.splits import heldout_follow_ups
 from .corpus.styles import Style, styles
 from .corpus.system import intensity
@@ -153,6 +153,7 @@ class Asker:
             seed=self.seed,
             attempt=self._asked,
             max_tokens=MAX_TOKENS,
+            blocked=(),
         )
         self._tick(1)
         return answer
@@ -181,7 +182,8 @@ class _Judge:
                 answer.text,
                 len(answer.tokens),
                 right(answer.text),
-                _garbled(answer, topic),
+                _garbled(answer, topic, messages[-1]["content"]),
+                owns_up(topic, answer.text),
                 repeated_items(answer.text) > 0,
             )
         )
@@ -229,6 +231,7 @@ def _base_answers(asker: Asker, sizes: Sizes, seed: int) -> tuple[list[Figure], 
         share("thing asked named, outside the domain", right, ["outside"], None),
         share("follow-ups right", right, _FOLLOW_UPS, 0.9),
         share("garbled or unfinished answers", attrgetter("garbled"), groups, 0.02, most=True),
+        share("known topics answered by not knowing", attrgetter("owns_up"), ["cells", "phrasings"], None),
         share("answers that repeat an item", attrgetter("repeats"), groups, None),
         Figure("tokens an answer, median", median(tokens), len(tokens), note=f"mean {fmean(tokens):.1f}"),
     ], judge.judged
@@ -247,12 +250,12 @@ def _styled(asker: Asker, style: Style, n: int, seed: int) -> Iterator[float]:
             asker.ask(asked, {style.name: -1.0}),
         ]
         marks = [marker(style.name, answer.text) for answer in answers]
-        found.append([*marks, on_topic(question.topic, plus.text), _garbled(plus, question.topic)])
+        found.append([*marks, on_topic(question.topic, plus.text), _garbled(plus, question.topic, question.text)])
     return map(fmean, zip(*found, strict=True))
 
 
-def _garbled(answer: Answer, topic: Topic) -> bool:
-    return answer.finish_reason != "stop" or garbled(answer.text, topic)
+def _garbled(answer: Answer, topic: Topic, asked: str) -> bool:
+    return answer.finish_reason != "stop" or garbled(answer.text, topic, asked)
 
 
 # --- scores --------------------------------------------------------------------------------------------------------

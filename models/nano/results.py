@@ -71,6 +71,7 @@ class Judged:
         tokens: how many it has.
         right: whether it is on topic, names the thing asked, or follows up, as its group calls for.
         garbled: whether it did not end, or has a sentence that the corpus could not have said.
+        owns_up: whether it says that it does not know.
         repeats: whether it says something twice.
     """
 
@@ -80,6 +81,7 @@ class Judged:
     tokens: int
     right: bool
     garbled: bool
+    owns_up: bool
     repeats: bool
 
 

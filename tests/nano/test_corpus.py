@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import pytest
@@ -359,6 +360,14 @@ def test_the_reader_sees_broken_text() -> None:
         assert reader.garbled(" ".join(words[:cut]) + " been " + " ".join(words[cut:])), text
         assert not reader.on_topic(other, text)
         assert reader.repeated_items(f"{text} {text}") > 0
+    thing = replace(tea, noun="a zorbel", key="zorbel", verb="paint a zorbel", gerund="painting a zorbel", known=False)
+    helped = "I do not know much about a zorbel. It helps to watch someone repair a zorbel."
+    assert not reader.garbled(helped, thing, "Give me a tip about a zorbel.")
+    assert reader.garbled(helped, thing, "How do I paint a zorbel?")
+    assert reader.garbled(helped.replace("repair", "zorbel"), thing, "Give me a tip about a zorbel.")
+    assert not reader.garbled("I do not know much about tea.", tea)
+    assert reader.owns_up(tea, "I do not know much about tea.")
+    assert not reader.owns_up(tea, "Tea is a hot drink.")
     assert reader.garbled("")
     assert reader.garbled("Tea is a hot drink made from")
     assert not reader.mentions("a zorbel", "I know little about a zorbin.")

@@ -6,16 +6,17 @@ Nothing here is used in training.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from . import neutral, smalltalk
 from .answers import done_clause
 from .grammar import Fills, Grammar, canonical, canonical_words, sentences
 from .styles import Style, style_by_name, styles
 from .topics import IMPERATIVE, Clause, Topic, topics
-from .unknown import clause_templates, fill_clause
+from .unknown import VERBS, any_verbs, clause_templates, fill_clause
 
 _SHORT_WORDS = 24
 _ENDS = (".", "!", "?", "~", ")")
@@ -156,30 +157,44 @@ def _unknown_clauses(topic: Topic) -> list[Clause]:
     return [Clause(role, fill_clause(text, topic)) for role, texts in clause_templates().items() for text in texts]
 
 
-def garbled_sentences(text: str, subject: Topic | None = None) -> list[str]:
+def owns_up(subject: Topic, text: str) -> bool:
+    """True if the text says that it does not know the subject, or what can be done with it."""
+    return any(clause.role == "admit" for clause in clauses_in(replace(subject, known=False), text))
+
+
+def garbled_sentences(text: str, subject: Topic | None = None, asked: str = "") -> list[str]:
     """The sentences that the corpus could not have said.
 
     Args:
         text: an answer.
-        subject: what was asked about, if it is none of the shipped topics (see `unknown.unknown_topic`).
+        subject: what was asked about; any topic is known, but of this one it may also be said that it is not.
+        asked: the question. Where it does not tell what is done with an unknown thing, an answer may take anything.
 
     Returns:
         Every sentence that is not a known opener, aside, closer or frame around a clause of some topic; an
         unfinished last sentence among them.
     """
     fills: Fills = _known_fills()
-    if subject is not None and not subject.known:
+    if subject is not None:
         extra: dict[str, set[str]] = {slot: set() for slot in _ANYTHING}
-        _add_fills(extra, subject, _unknown_clauses(subject))
+        for way in _ways(subject, canonical(asked)):
+            _add_fills(extra, way, _unknown_clauses(way))
         fills = {slot: known | extra[slot] for slot, known in _known_fills().items()}
     fills = {**fills, "{name}": None}
     grammar = _all_sentences()
     return [part for part in sentences(text) if not part.endswith(_ENDS) or not grammar.matches(part, fills)]
 
 
-def garbled(text: str, subject: Topic | None = None) -> bool:
-    """True if the text is empty or has a sentence that the corpus could not have said."""
-    return not text.strip() or bool(garbled_sentences(text, subject))
+def _ways(subject: Topic, asked: str) -> Iterator[Topic]:
+    yield subject
+    if asked and not any(_contains(asked, canonical(form)) for form in (subject.verb, subject.gerund)):
+        for verb, gerund in {*any_verbs(), *chain.from_iterable(VERBS.values())}:
+            yield replace(subject, verb=f"{verb} {subject.noun}", gerund=f"{gerund} {subject.noun}")
+
+
+def garbled(text: str, subject: Topic | None = None, asked: str = "") -> bool:
+    """True if the text is empty or has a sentence that the corpus could not have said (see `garbled_sentences`)."""
+    return not text.strip() or bool(garbled_sentences(text, subject, asked))
 
 
 def repeated_items(text: str) -> int:

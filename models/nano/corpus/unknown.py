@@ -18,7 +18,7 @@ from .names import ADJECTIVES, Thing, any_word, gerund_of, plural_of, split_word
 from .splits import heldout_noun, heldout_topics
 from .topics import Clause, Topic, topics
 
-_VERBS: dict[str, tuple[tuple[str, str], ...]] = {
+VERBS: dict[str, tuple[tuple[str, str], ...]] = {
     "thing": (
         ("make", "making"),
         ("fix", "fixing"),
@@ -257,10 +257,10 @@ def _everyday(heldout: bool) -> tuple[tuple[str, str, str], ...]:
 
 
 @cache
-def _any_verbs() -> tuple[tuple[str, str], ...]:
+def any_verbs() -> tuple[tuple[str, str], ...]:
     """One-word verbs that take an object, with their -ing forms: those of activities and of training's topics."""
     found = {(verb, gerund) for verb, gerund, _ in activities()}
-    found |= {form for forms in _VERBS.values() for form in forms}
+    found |= {form for forms in VERBS.values() for form in forms}
     for topic in topics():
         if topic.id not in heldout_topics() and topic.verb.endswith(topic.noun):
             found.add((topic.verb.removesuffix(topic.noun).strip(), topic.gerund.removesuffix(topic.noun).strip()))
@@ -274,9 +274,9 @@ _SWAPPED = 0.4
 def _verb(rng: random.Random, it: Thing) -> tuple[str, str]:
     """Something to do with a thing, with its -ing form."""
     if it.sort in ("person", "place") or rng.random() >= _ANY_VERB:
-        return rng.choice(_VERBS[it.sort])
+        return rng.choice(VERBS[it.sort])
     if rng.random() >= _NO_VERB:
-        return rng.choice(_any_verbs())
+        return rng.choice(any_verbs())
     verb = any_word(rng)
     return verb, gerund_of(verb)
 
