@@ -120,20 +120,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = max(ways(), key=lambda name: float(tuning[name][..., later].mean()))
     scores = measured(world, given.people, "report")
     strict = float(scores[NONE][..., OLD].mean())
-    shown, rows, facts = (20, 40, 60, 65, 70, 80, 90, 100, 120), [], {}
+    shown, rows, facts = (20, 40, 60, 65, 70, 80, 90, 100, 120), list[list[str]](), dict[str, object]()
     for name, values in scores.items():
-        told = interval(values)
-        old, curve = told["mean"][OLD], np.array(told["mean"])
-        margin = interval(values[..., [later]] - SHARE * values[..., [OLD]])
-        facts[name] = told | {
-            "back after": back_after(curve, old),
-            "back at the level without decay after": back_after(curve, strict),
-            "margin": [margin["mean"][0], margin["half"][0]],
+        told, margin = interval(values), interval(values[..., [later]] - SHARE * values[..., [OLD]])
+        curve = np.array(told["mean"])
+        back, strictly = (back_after(curve, old) for old in (curve[OLD], strict))
+        (mean,), (half,) = margin["mean"], margin["half"]
+        facts[name] = {
+            **told,
+            "back after": back,
+            "back at the level without decay after": strictly,
+            "margin": [mean, half],
         }
-        backs = [facts[name][key] for key in ("back after", "back at the level without decay after")]
-        told_backs = ["never" if back is None else str(back) for back in backs]
         cells = [f"{curve[AT.index(n)]:.3f}" for n in shown]
-        rows.append([name, *cells, *told_backs, f"{margin['mean'][0]:+.3f} ± {margin['half'][0]:.3f}"])
+        backs = ["never" if n is None else str(n) for n in (back, strictly)]
+        rows.append([name, *cells, *backs, f"{mean:+.3f} ± {half:.3f}"])
     heads = ["", *(f"{n}" for n in shown), "back after", "at no decay's", f"at {CHANGE + BACK}, over {SHARE:g} of old"]
     print(aligned(heads, rows))
     print(f"best on the tuning people {BACK} pairs after the change: {chosen}")
