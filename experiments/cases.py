@@ -16,6 +16,7 @@ import numpy as np
 from drift_edge import Drift
 from drift_edge.attributes import Attributes
 from drift_edge.models.nano.corpus.reader import garbled
+from drift_edge.rewards import FloatArray
 from experiments.generation import K, learned_weights
 from experiments.modelling import CHOSEN, Case, cases, options
 from experiments.modelling import world_of as load
@@ -45,7 +46,7 @@ def case(world: World, drift: Drift, number: int, who: Case) -> Iterator[str]:
         marks = [mark for mark, shown in zip(Attributes.builtin(), features, strict=False) if shown]
         seen = f"{float(features @ who.person.taste):+.1f}: {', '.join(marks) or 'no mark'}"
         seen += ("" if features[TOPIC] else ", off topic") + (", garbled" if garbled(text, question.topic) else "")
-        yield from (f"> **{name}** ({seen}): {text}", ">" if name != "Personalised" else "")
+        yield from (f"> **{name}** ({seen}): {text}".replace("\n", "\n> "), ">" if name != "Personalised" else "")
 
 
 def told(weights: dict[str, float]) -> str:
@@ -53,9 +54,9 @@ def told(weights: dict[str, float]) -> str:
     return ", ".join(f"{name} {p:+.2f}" for name, p in sorted(weights.items(), key=lambda item: -abs(item[1])))
 
 
-def tasted(taste: Sequence[float]) -> str:
+def tasted(taste: FloatArray) -> str:
     """A taste in words, but for the topic, which is worth 1 to everybody."""
-    named = dict(zip([*Attributes.builtin(), "length"], (float(x) for x in taste[: LENGTH + 1]), strict=True))
+    named = dict(zip([*Attributes.builtin(), "length"], taste[: LENGTH + 1].tolist(), strict=True))
     return told({name: x for name, x in named.items() if x})
 
 

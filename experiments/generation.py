@@ -25,6 +25,7 @@ from drift_edge.models.nano.corpus import EvalQuestion
 from drift_edge.models.nano.corpus.reader import garbled
 from drift_edge.models.nano.report import Progress
 from drift_edge.profile import DEFAULT_BLOCKED
+from drift_edge.request import DEFAULT_ACTIVE
 from drift_edge.rewards import FloatArray
 from experiments.args_search import TOP, Args
 from experiments.few_shot import chosen_reward_model
@@ -39,7 +40,7 @@ STRENGTHS = (0.25, 0.5, 1.0)
 TRUE = (1.0, 0.5)  # beta, with the true weights
 BEST_OF = 10
 EXAMPLES = 3
-FEW = 3  # attributes that one system prompt holds without strain
+FEW, LIKES = 3, 4  # attributes of those that do best in a system prompt, of either sign and of positive ones
 _TOLD = ("KL per token", "entropy of the LLM", "entropy steered")
 _SHARES = ("tie", "on topic", "garbled")
 Made = tuple[str, Mapping[str, float]]  # a text, and what was measured while it was made
@@ -85,6 +86,7 @@ def learn(world: World, embeddings: dict[str, FloatArray], people: int, kind: st
                 [world.questions[q] for q in rng.choice(asked, questions, replace=False)],
                 {
                     "Drift": learned_weights(world, case.train, CHOSEN),
+                    "likes": learned_weights(world, case.train, CHOSEN, likes=LIKES),
                     "paper": learned_weights(world, case.train, PAPER),
                     "random": _active(_unit(rng.normal(size=len(Attributes.builtin())))),
                     "true": case.person.weights,
@@ -98,13 +100,14 @@ def learn(world: World, embeddings: dict[str, FloatArray], people: int, kind: st
     return jobs
 
 
-def learned_weights(world: World, pairs: Pairs, way: tuple[str, str]) -> dict[str, float]:
-    """The active weights that pairs teach, by an estimator and a reduction."""
-    return _active(learned(reduced(world, way[1])[:, :, DRIFT], pairs, way[0]))
+def learned_weights(world: World, pairs: Pairs, way: tuple[str, str], likes: int | None = None) -> dict[str, float]:
+    """The active weights that pairs teach, by an estimator and a reduction; or the largest so many positive ones."""
+    p = learned(reduced(world, way[1])[:, :, DRIFT], pairs, way[0])
+    return _active(p) if likes is None else _active(np.maximum(p, 0), likes)
 
 
-def _active(p: FloatArray) -> dict[str, float]:
-    return choose_active(dict(zip(Attributes.builtin(), p.tolist(), strict=True)), blocked=DEFAULT_BLOCKED)
+def _active(p: FloatArray, active: int = DEFAULT_ACTIVE) -> dict[str, float]:
+    return choose_active(dict(zip(Attributes.builtin(), p.tolist(), strict=True)), active, blocked=DEFAULT_BLOCKED)
 
 
 def _unit(p: FloatArray) -> FloatArray:
@@ -175,7 +178,19 @@ class Ways:
                 f"Drift, strength {strength:g}, and prompt",
                 lambda x, seed, s=strength: self.chat(x, seed, w["Drift"], "both", strength=s),
             )
-        yield f"Drift, strength 0.5, and prompt of {FEW}", lambda x, seed: self.chat(x, seed, few, "both", strength=0.5)
+        for beta in (1.0, 0.5):
+            yield (
+                f"Drift, beta {beta:g}, and prompt, top {FEW}",
+                lambda x, seed, b=beta: self.chat(x, seed, few, "both", b),
+            )
+        yield (
+            f"Drift, strength 0.5, and prompt, top {FEW}",
+            lambda x, seed: self.chat(x, seed, few, "both", strength=0.5),
+        )
+        yield (
+            f"Drift, beta 0.5, and prompt, top {LIKES} likes",
+            lambda x, seed: self.chat(x, seed, w["likes"], "both", 0.5),
+        )
         yield "the paper's Drift, beta 0.5", lambda x, seed: self.chat(x, seed, w["paper"], "logits", 0.5)
         yield "random weights, beta 0.5", lambda x, seed: self.chat(x, seed, w["random"], "logits", 0.5)
         for beta in TRUE:
@@ -332,11 +347,11 @@ def figure(found: Mapping[str, Mapping[str, float]]) -> Figure:
         cost.plot(kl, [row["on topic"] for row in rows], "o-", color=f"C{i}", markersize=3, linewidth=1.2)
         cost.plot(kl, [row["garbled"] for row in rows], "s--", color=f"C{i}", markersize=3, linewidth=1.2)
     won.axhline(0.5, color="gray", linestyle=":")
-    won.set(xlabel="KL to the LLM, nats a token", ylabel="win rate against plain", ylim=(0, 1))
+    won.set(xlabel="KL to the LLM, nats a token", ylabel="win rate against plain", ylim=(0, 1.02))
     won.legend(fontsize=7, loc="lower right")
     for key in ("on topic", "garbled"):
         cost.axhline(found["plain"][key], color="gray", linestyle=":")
-    cost.set(xlabel="KL to the LLM, nats a token", ylabel="on topic (solid), garbled (dashed)", ylim=(0, 1))
+    cost.set(xlabel="KL to the LLM, nats a token", ylabel="on topic (solid), garbled (dashed)", ylim=(-0.02, 1.02))
     return drawn
 
 

@@ -128,6 +128,13 @@ def test_a_taste_in_words() -> None:
     assert generation.stated(Person(only))[0]["content"] == f"The user does not like answers that are {names[0]}."
 
 
+def test_a_taste_as_cases_tell_it() -> None:
+    taste = np.zeros(LENGTH + 2)
+    names = list(Attributes.builtin())
+    taste[[names.index("vivid"), names.index("formal"), LENGTH, TOPIC]] = 0.7, -0.9, -0.4, 1
+    assert cases_command.tasted(taste) == "formal -0.90, vivid +0.70, length -0.40"
+
+
 def test_weights_of_every_sign() -> None:
     rng = np.random.default_rng(3)
     found = junk.weights_of(rng, list(Attributes.builtin()))
