@@ -134,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{title}:\n{aligned(['', *(f'n = {n}' for n in (5, 10, *TOLD))], rows)}")
         for n, (share, low, high) in shares.items():
             print(f"  as good as {n} at random: {share:.2f} of the questions ({low:.2f} to {high:.2f})")
-        facts[title] = {"accuracy": told, "share of questions": shares}
+        finite = {n: [x if np.isfinite(x) else None for x in found] for n, found in shares.items()}  # JSON has no inf
+        facts[title] = {"accuracy": told, "share of questions": finite}
     keep("choosing", given, world, facts, figure(scores))
 
 
