@@ -126,7 +126,13 @@ def transcript(drift: Drift, number: int, talk: Talk, seed: int) -> str:
     for text in talk.asks:
         messages.append(user(text))
         answer = drift.complete(
-            messages, weights=talk.weights, beta=BETA, seed=seed, attempt=number, max_tokens=MAX_TOKENS
+            messages,
+            weights=talk.weights,
+            beta=BETA,
+            seed=seed,
+            attempt=number,
+            max_tokens=MAX_TOKENS,
+            blocked=(),
         )
         messages.append({"role": "assistant", "content": answer.text})
         ending = "" if answer.finish_reason == "stop" else " *(did not end)*"
