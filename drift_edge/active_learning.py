@@ -32,11 +32,8 @@ LEAD = 2.0
 #: c = 1 / (1 + exp(-`SLOPE` x^T v)), v being what whitening makes of the pairs so far. Tried on personas: 4, 8 and 16.
 SLOPE = 8.0
 
-#: As how many duels one counts, since a rematch would mostly end the same way.
+#: As how many duels one counts, since a rematch would mostly end the same way. Tried on personas: 1, 2, 3 and 4.
 COUNTS = 2.0
-
-#: Standard deviation of how well attributes do in duels, in logits.
-SPREAD = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +158,10 @@ def on_top(learned: Mapping[str, float], attribute: str) -> dict[str, float]:
 class Duels:
     """Which two attributes to show against each other next, by who won the duels before.
 
-    Thompson sampling (Thompson 1933; Chapelle and Li 2011) of a Bradley-Terry model: attribute i beats j with the
-    probability 1 / (1 + exp(w_j - w_i)), where w has a normal prior of standard deviation `SPREAD`, and a posterior by
-    Laplace's approximation. A w is drawn, and the two attributes that are highest in it are shown. So those are shown
-    again that a person may like best, against one another, and a defeat by the best of all is held against nobody:
-    what is learned is surest where the answers will be.
+    Thompson sampling (Thompson 1933; Chapelle and Li 2011) of an attribute's Borda score, its chance to win a duel
+    against another: after w wins and l losses that is Beta(1 + c w, 1 + c l), a tie being half of each, c = `COUNTS`.
+    A chance is drawn for every attribute, and the two highest are shown. So those are shown again that a person may
+    like best, against one another: what is learned is surest where the answers will be.
 
     The outcomes serve to choose questions only. Weights are made of the rewards of what was shown.
 
@@ -180,8 +176,7 @@ class Duels:
     def __init__(self, names: Sequence[str], seed: int) -> None:
         if not names or len(set(names)) != len(names):
             raise UsageError(f"names: expected 1 or more different attributes, got {list(names)!r}")
-        self._index = {name: i for i, name in enumerate(names)}
-        self._won = np.zeros((len(names), len(names)))
+        self._won, self._lost = (dict.fromkeys(names, 0.0) for _ in range(2))
         self._rng = np.random.default_rng(seed)
 
     def draw(self, *, blocked: Collection[str] = (), unseen: bool = False) -> tuple[str, ...]:
@@ -194,17 +189,12 @@ class Duels:
         Raises:
             UsageError: every attribute is blocked.
         """
-        allowed = [name for name in self._index if name not in blocked]
+        allowed = [name for name in self._won if name not in blocked]
         if not allowed:
-            raise UsageError(f"blocked: expected 1 attribute or more that is not, got all {len(self._index)}")
-        mean, precision = self._posterior()
-        # Noise of covariance P^-1, by the triangular root of P.
-        drawn = mean + np.linalg.solve(np.linalg.cholesky(precision).T, self._rng.standard_normal(len(mean)))
-        fresh = (self._won + self._won.T).sum(axis=1) == 0
-        rank = sorted(
-            allowed, key=lambda name: (unseen and fresh[self._index[name]], drawn[self._index[name]]), reverse=True
-        )
-        return tuple(rank[:2])
+            raise UsageError(f"blocked: expected 1 attribute or more that is not, got all {len(self._won)}")
+        won, lost = (np.array([outcome[name] for name in allowed]) for outcome in (self._won, self._lost))
+        chances = self._rng.beta(1 + COUNTS * won, 1 + COUNTS * lost) + (unseen & (won + lost == 0))
+        return tuple(allowed[i] for i in np.argsort(-chances)[:2])
 
     def note(self, winner: str, loser: str, *, tie: bool = False) -> None:
         """Count a duel's outcome.
@@ -217,25 +207,11 @@ class Duels:
             UsageError: an attribute is unknown, or they are the same.
         """
         for name in (winner, loser):
-            if name not in self._index:
+            if name not in self._won:
                 raise UsageError(f"{name!r} is none of the attributes of these duels")
         if winner == loser:
             raise UsageError(f"a duel is between two attributes, got {winner!r} twice")
-        i, j = self._index[winner], self._index[loser]
         share = 0.5 if tie else 1.0
-        self._won[i, j] += share
-        self._won[j, i] += 1 - share
-
-    def _posterior(self) -> tuple[FloatArray, FloatArray]:
-        """Mean (K,) and precision (K, K) of w, by Newton's method on its log density, which is concave."""
-        K = len(self._won)
-        won, met, w = COUNTS * self._won, COUNTS * (self._won + self._won.T), np.zeros(K)
-        while True:
-            beats = 1 / (1 + np.exp(w[None, :] - w[:, None]))
-            slope = (won - met * beats).sum(axis=1) - w / SPREAD**2
-            pull = met * beats * (1 - beats)
-            precision = np.diag(pull.sum(axis=1) + 1 / SPREAD**2) - pull
-            step = np.linalg.solve(precision, slope)
-            w = w + step / max(1.0, float(np.abs(step).max()))
-            if np.abs(step).max() < 1e-9:
-                return w, precision
+        for name, won in ((winner, share), (loser, 1 - share)):
+            self._won[name] += won
+            self._lost[name] += 1 - won

@@ -220,6 +220,7 @@ def choose_active(
     *,
     pinned: Collection[str] = (),
     blocked: Collection[str] = (),
+    by_hand: Collection[str] = (),
     renormalise: bool = False,
 ) -> dict[str, float]:
     """The few attributes that take part in decoding (Section 3.2), the largest |p_i| first.
@@ -229,6 +230,7 @@ def choose_active(
         most: how many at most.
         pinned: taken first, whatever their |p_i|; without a weight there is nothing to take.
         blocked: never taken.
+        by_hand: not scaled, since somebody chose their numbers.
         renormalise: scale those chosen to length 1; the paper does not say, and keeping them is gentler.
 
     Raises:
@@ -245,8 +247,9 @@ def choose_active(
     if len(kept) < most:
         kept |= select_active({name: p for name, p in allowed.items() if name not in kept}, most - len(kept))
     chosen = select_active(kept, most)
-    length = float(np.linalg.norm(list(chosen.values()))) if renormalise else 1.0
-    return {name: p / length for name, p in chosen.items()}
+    learned = [p for name, p in chosen.items() if name not in by_hand]
+    length = float(np.linalg.norm(learned)) if renormalise and any(learned) else 1.0
+    return {name: p if name in by_hand else p / length for name, p in chosen.items()}
 
 
 # --- directions ------------------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ class Learner:
             settings.active if active is None else active,
             pinned=settings.pinned,
             blocked=blocked,
+            by_hand=settings.fixed,
             renormalise=settings.renormalise,
         )
 

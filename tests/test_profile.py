@@ -341,7 +341,7 @@ def test_reset_keeps_pins_and_blocks(path: Path) -> None:
 
 def test_a_weight_set_by_hand(path: Path) -> None:
     profile = fresh(path)
-    profile.configure(estimator="closed-form")
+    profile.configure(estimator="closed-form", renormalise=False)
     profile.add(pair(1), scores([3, 0], [0, 4]))
     change = profile.set("warm", -2)
     assert change.after == pytest.approx({"warm": -2, "brief": -0.8})
@@ -390,6 +390,7 @@ def test_a_small_weight_set_by_hand_is_used(path: Path) -> None:
 
 def test_blocked_is_out_of_decoding_but_scored(path: Path) -> None:
     profile = fresh(path)
+    profile.configure(renormalise=False)
     profile.block("brief")
     profile.add(pair(1), scores([3, 0], [0, 4]))
     assert profile.weights() == pytest.approx({"warm": 0.6})
@@ -418,13 +419,18 @@ def test_renormalised_weights_have_length_one(path: Path) -> None:
     pool = Attributes("Base.", [Attribute(f"a{i}", f"You are a{i}.") for i in range(3)])
     profile = Profile.open(path, slm=NANO, attributes=pool)
     profile.add(pair(1), scores([3, 4, 12], [0, 0, 0]))
-    profile.configure(active=2)
+    profile.configure(active=2, renormalise=False)
     assert profile.weights() == pytest.approx({"a2": 12 / 13, "a1": 4 / 13})
     profile.configure(renormalise=True)
     length = math.hypot(12, 4)
     assert profile.weights() == pytest.approx({"a2": 12 / length, "a1": 4 / length})
     assert profile.table()["a0"].weight == pytest.approx(3 / length)
     assert load_weights(path, pool) == profile.weights()
+    # What is set by hand stays as it was set; what is learned has length 1 by itself.
+    profile.set("a0", 0.25)
+    assert profile.weights() == pytest.approx({"a2": 1, "a0": 0.25})
+    assert profile.table()["a0"].learned == pytest.approx(3 / 12)
+    assert Profile.open(path, slm=NANO, attributes=pool).weights() == profile.weights()
 
 
 @pytest.mark.parametrize(
@@ -577,7 +583,8 @@ def test_rebuilding_for_another_slm_and_pool(path: Path) -> None:
     found = Profile.open(path, slm=OTHER, attributes=pool)
     assert found.to_dict() == profile.to_dict()
     assert (found.n, found.ties, found.pending) == (2, 1, 2)
-    assert {name: w.weight for name, w in found.table().items()} == pytest.approx({"brief": 0.6, "bold": -0.8})
+    # (0.6, -0.8), scaled so that what is active has length 1
+    assert {name: w.weight for name, w in found.table().items()} == pytest.approx({"brief": 0.75, "bold": -1})
     assert found.settings.pinned == ()
     assert found.settings.fixed == {}
     assert list(found.weights()) == ["bold"]  # the block holds
@@ -665,7 +672,7 @@ def test_a_profile_is_a_weights_file_of_what_is_active(path: Path) -> None:
     profile.add(pair(1), scores([3, 0], [0, 4]))
     assert load_weights(path, POOL) == profile.weights()
     profile.block("brief")
-    assert load_weights(path, POOL) == pytest.approx({"warm": 0.6})
+    assert load_weights(path, POOL) == pytest.approx({"warm": 1})
 
 
 @pytest.mark.parametrize("choices", [True, False])

@@ -23,8 +23,8 @@ class Settings:
         beta: of Eq. 15, where no strength is set.
         strength: how far steering may go (`drift_edge.fusion`); None leaves it to beta.
         active: how many attributes take part in decoding at most.
-        renormalise: whether the active weights are scaled to length 1, so that a profile steers as far with few active
-            attributes as with many; the paper does not say, and takes them as they are in its preset here.
+        renormalise: whether the active weights are scaled to length 1, but for those set by hand, so that a profile
+            steers as far with few active attributes as with many.
         half_life: in choices, after which one counts half; None counts all alike.
         pinned: attributes always among the active.
         blocked: attributes never in decoding, known or not.

@@ -169,13 +169,18 @@ def _weights(settings: Settings, learned: Estimate, n: FloatArray) -> dict[str, 
             "unpin some, or raise the number of active attributes"
         )
     chosen = choose_active(
-        used, settings.active, pinned=first, blocked=settings.blocked, renormalise=settings.renormalise
+        used,
+        settings.active,
+        pinned=first,
+        blocked=settings.blocked,
+        by_hand=settings.fixed,
+        renormalise=settings.renormalise,
     )
-    # Renormalised, all weights are scaled alike, so that they can still be compared.
-    scale = next((value / used[name] for name, value in chosen.items()), 1.0)
+    # Renormalised, all learned weights are scaled alike, so that they can still be compared.
+    scale = next((value / used[name] for name, value in chosen.items() if name not in settings.fixed), 1.0)
     return {
         name: Weight(
-            weight=used[name] * scale,
+            weight=used[name] * (1.0 if name in settings.fixed else scale),
             se=float(se) * scale if np.isfinite(se) else None,
             n=float(pairs),
             active=name in chosen,
