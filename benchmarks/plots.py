@@ -39,7 +39,8 @@ def draft_lengths(results: Sequence[Result]) -> Figure:
         axes.plot([0], [measured["steered, --speculate off"]], "o", color="black", markersize=4)
         axes.axhline(measured["plain llama_cpp.Llama"], color="gray", linestyle=":", label="plain llama.cpp")
         axes.axhline(measured["steered, --speculate auto"], color="green", linestyle="--", label="auto")
-        axes.set(title=_title(result), xlabel="tokens drafted, g", ylim=(0, None))
+        axes.set_title(_title(result), fontsize=8)
+        axes.set(xlabel="tokens drafted, g", ylim=(0, None))
     panels[0].set_ylabel("tokens/s")
     panels[-1].legend(fontsize=7)
     return figure
@@ -52,7 +53,8 @@ def attributes(results: Sequence[Result]) -> Figure:
         rows = result["attributes"]["rows"]
         for way, label in (("off", "one token at a time"), ("auto", "--speculate auto")):
             axes.plot([row["k"] for row in rows], [row[way] for row in rows], "o-", markersize=3, label=label)
-        axes.set(title=_title(result), xlabel="attributes, k", ylim=(0, None))
+        axes.set_title(_title(result), fontsize=8)
+        axes.set(xlabel="attributes, k", ylim=(0, None))
     panels[0].set_ylabel("tokens/s")
     panels[-1].legend(fontsize=7)
     return figure
@@ -65,7 +67,8 @@ def turns(results: Sequence[Result]) -> Figure:
         for row in result["turns"]["rows"]:
             ms = [1e3 * seconds for seconds in row["first_s"]]
             axes.plot(range(1, len(ms) + 1), ms, label=row["name"], linewidth=1)
-        axes.set(title=_title(result), xlabel="turn", ylim=(0, None))
+        axes.set_title(_title(result), fontsize=8)
+        axes.set(xlabel="turn", ylim=(0, None))
     panels[0].set_ylabel("ms to the first token")
     panels[-1].legend(fontsize=7)
     return figure
