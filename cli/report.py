@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import numpy as np
 from drift_edge.approximation import (
     ESTIMATORS,
     PAIR_ESTIMATORS,
-    choose_active,
     estimate_from_rewards,
     leave_one_out,
     length_baseline,
@@ -56,26 +56,20 @@ def weights_of(
         profile: its pool, pins and blocks are used.
         estimation: reduction, estimator, active, renormalise.
     """
+    from drift_edge.profile import weigh
+
     names = tuple(profile.attributes)
     rewards = [pair.rewards(estimation["reduction"]) for pair in scores]
     W, L = (np.stack([pair[side] for pair in rewards]) for side in (0, 1))
     found = estimate_from_rewards(names, W, L, estimation["estimator"])
-    active = choose_active(
-        found.as_dict(),
-        estimation["active"],
-        pinned=profile.settings.pinned,
-        blocked=profile.settings.blocked,
+    settings = replace(
+        profile.settings,
+        active=estimation["active"],
         renormalise=estimation["renormalise"],
+        fixed={},
     )
-    return {
-        name: {
-            "weight": active.get(name, p),
-            "se": None if math.isnan(error) else error,
-            "n": len(scores),
-            "active": name in active,
-        }
-        for name, p, error in zip(names, found.weights.tolist(), found.standard_errors.tolist(), strict=True)
-    }
+    table = weigh(settings, found, np.full(len(names), float(len(scores))))
+    return {name: weight.to_dict() for name, weight in table.items()}
 
 
 def strongest_lines(weights: Mapping[str, Mapping[str, Any]], most: int, *, color: bool) -> list[str]:

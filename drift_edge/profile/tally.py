@@ -123,7 +123,7 @@ def settle(state: State, records: Iterable[Record], time: str) -> State:
         UsageError: more attributes are pinned or set by hand than may be active, or one is pinned and blocked.
         ProfileError: as `estimate_of`.
     """
-    weights = _weights(state.settings, estimate_of(state, records), state.statistics.n_scored)
+    weights = weigh(state.settings, estimate_of(state, records), state.statistics.n_scored)
     told = {name: round(weight.weight, 4) for name, weight in weights.items() if round(weight.weight, 4)}
     history = state.history
     if told != (history[-1].weights if history else {}):
@@ -157,7 +157,17 @@ def _resets(record: Record) -> bool:
     return isinstance(record.value, Mapping) and record.value.get("reset") is True
 
 
-def _weights(settings: Settings, learned: Estimate, n: FloatArray) -> dict[str, Weight]:
+def weigh(settings: Settings, learned: Estimate, n: FloatArray) -> dict[str, Weight]:
+    """The table of weights, which decoding takes its active ones from.
+
+    Args:
+        settings: what the person sets.
+        learned: what the choices say.
+        n: float64 (K,), in how many of them each attribute was scored.
+
+    Raises:
+        UsageError: more attributes are pinned or set by hand than may be active, or one is pinned and blocked.
+    """
     p = learned.as_dict()
     used = p | dict(settings.fixed)
     # What a person sets is used, however small it is.

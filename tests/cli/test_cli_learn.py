@@ -95,7 +95,7 @@ def profile_of(slm: Path) -> Profile:
 
 def test_weights_are_those_of_algorithm_1(cli: Cli, args: list[str], tmp_path: Path, scorer: Scorer) -> None:
     path = write(tmp_path / "a.jsonl", rows(6))
-    report = json.loads(cli("learn", str(path), *args, "--estimator", "closed-form", "--json").out)
+    report = json.loads(cli("learn", str(path), *args, "--preset", "paper", "--json").out)
     d = np.zeros(3)
     for pair in read_pairs(path).pairs:
         W, L = scorer.score(pair).rewards("sum")
@@ -425,7 +425,9 @@ def test_exact_completes_what_a_race_has_left_out(
     cli: Cli, args: list[str], tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("drift_edge.racing.DEFAULT_CONFIDENCE", 0.5)  # so that somebody is dropped, by hardly a lead
-    Profile.open("default", attributes=scorer.attributes).configure(active=1, estimator="closed-form")
+    Profile.open("default", attributes=scorer.attributes).configure(
+        active=1, estimator="closed-form", renormalise=False
+    )
     path = write(tmp_path / "a.jsonl", rows(14))
     line = ["learn", str(path), *args]
     raced = cli(*line)
