@@ -17,7 +17,7 @@ from drift_edge.rewards import FloatArray
 from experiments.modelling import CHOSEN, KS, PAPER, TUNING, Case, cases, interval, keep, learned, options, over, right
 from experiments.modelling import world_of as load
 from experiments.reward_model import RIDGES, Embedder
-from experiments.world import DRIFT, HELP, LENGTH, World, reduced
+from experiments.world import DRIFT, HELP, LENGTH, Person, World, people, reduced
 
 DRIFT_NAME, PAPER_NAME, RM, GOLD = "Drift", "Drift, the paper's", "reward model", "reward model, all pairs"
 NOISY, CLEAN = "with label noise", "without"
@@ -91,6 +91,12 @@ def compared(world: World, embeddings: FloatArray, ridge: float, people: int, *,
     }
 
 
+def by_taste(values: FloatArray, whose: Sequence[Person]) -> dict[str, dict[str, list[float]]]:
+    """Accuracy of the people with a taste in length, which no attribute says exactly, and of the others."""
+    length = np.array([person.taste[LENGTH] != 0 for person in whose])
+    return {name: interval(values[who]) for name, who in (("in length", length), ("in attributes alone", ~length))}
+
+
 def figure(scores: dict[str, Scores]) -> Figure:
     """Accuracy against k; one panel with noise, one without."""
     drawn = Figure(figsize=(8.4, 3.4), layout="constrained")
@@ -134,14 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         title: compared(world, embeddings[pooling], ridge, given.people, noise=title == NOISY)
         for title in (NOISY, CLEAN)
     }
+    whose = [person for person, _ in people(given.people, "report", given.seed)]
+    tastes = {title: by_taste(methods[DRIFT_NAME], whose) for title, methods in scores.items()}
     for title, methods in scores.items():
         print(f"{title}:\n{table(methods)}\n")
+        for kind, told in tastes[title].items():
+            print(f"Drift, a taste {kind}: " + ", ".join(f"{mean:.3f}" for mean in told["mean"]))
     facts = {
         "ks": KS,
         "reward model": {"pooling": pooling, "ridge": ridge},
         "accuracy": {
             title: {name: interval(values) for name, values in methods.items()} for title, methods in scores.items()
         },
+        "accuracy of Drift by taste": tastes,
     }
     keep("few_shot", given, world, facts, figure(scores))
 

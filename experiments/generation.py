@@ -87,8 +87,9 @@ def learn(world: World, embeddings: dict[str, FloatArray], people: int, kind: st
                 {
                     "Drift": learned_weights(world, case.train, CHOSEN),
                     "likes": learned_weights(world, case.train, CHOSEN, likes=LIKES),
-                    "paper": learned_weights(world, case.train, PAPER),
-                    "random": _active(_unit(rng.normal(size=len(Attributes.builtin())))),
+                    "as learned": learned_weights(world, case.train, CHOSEN, renormalise=False),
+                    "paper": learned_weights(world, case.train, PAPER, renormalise=False),
+                    "random": _active(rng.normal(size=len(Attributes.builtin()))),
                     "true": case.person.weights,
                 },
                 head / (vectors @ head).std(),
@@ -100,19 +101,27 @@ def learn(world: World, embeddings: dict[str, FloatArray], people: int, kind: st
     return jobs
 
 
-def learned_weights(world: World, pairs: Pairs, way: tuple[str, str], likes: int | None = None) -> dict[str, float]:
-    """The active weights that pairs teach, by an estimator and a reduction; or the largest so many positive ones."""
+def learned_weights(
+    world: World, pairs: Pairs, way: tuple[str, str], *, likes: int | None = None, renormalise: bool = True
+) -> dict[str, float]:
+    """The active weights that pairs teach, as a profile has them.
+
+    Args:
+        world: where the pairs are from.
+        pairs: what was chosen.
+        way: an estimator and a reduction.
+        likes: the largest so many positive ones instead.
+        renormalise: scale them to length 1.
+    """
     p = learned(reduced(world, way[1])[:, :, DRIFT], pairs, way[0])
-    return _active(p) if likes is None else _active(np.maximum(p, 0), likes)
+    if likes is None:
+        return _active(p, renormalise=renormalise)
+    return _active(np.maximum(p, 0), likes, renormalise=renormalise)
 
 
-def _active(p: FloatArray, active: int = DEFAULT_ACTIVE) -> dict[str, float]:
-    return choose_active(dict(zip(Attributes.builtin(), p.tolist(), strict=True)), active, blocked=DEFAULT_BLOCKED)
-
-
-def _unit(p: FloatArray) -> FloatArray:
-    unit: FloatArray = p / np.linalg.norm(p)
-    return unit
+def _active(p: FloatArray, active: int = DEFAULT_ACTIVE, *, renormalise: bool = True) -> dict[str, float]:
+    weights = dict(zip(Attributes.builtin(), p.tolist(), strict=True))
+    return choose_active(weights, active, blocked=DEFAULT_BLOCKED, renormalise=renormalise)
 
 
 def _examples(world: World, pairs: Pairs) -> list[dict[str, str]]:
@@ -163,7 +172,7 @@ class Ways:
     def all(self, job: Job) -> Iterator[tuple[str, Callable[[str, int], Made]]]:
         """Each way's name, and what answers a question with a seed."""
         w = job.weights
-        few = choose_active(w["Drift"], FEW)
+        few = choose_active(w["Drift"], FEW, renormalise=True)
         yield "plain again", lambda x, seed: self.chat(x, seed)
         for beta in BETAS:
             yield f"Drift, beta {beta:g}", lambda x, seed, b=beta: self.chat(x, seed, w["Drift"], "logits", b)
@@ -172,6 +181,7 @@ class Ways:
                 f"Drift, strength {strength:g}",
                 lambda x, seed, s=strength: self.chat(x, seed, w["Drift"], "logits", strength=s),
             )
+        yield "Drift, beta 0.5, not renormalised", lambda x, seed: self.chat(x, seed, w["as learned"], "logits", 0.5)
         yield "Drift, beta 0.5, and prompt", lambda x, seed: self.chat(x, seed, w["Drift"], "both", 0.5)
         for strength in STRENGTHS:
             yield (
