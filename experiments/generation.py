@@ -41,6 +41,7 @@ TRUE = (1.0, 0.5)  # beta, with the true weights
 BEST_OF = 10
 EXAMPLES = 3
 FEW, LIKES = 3, 4  # attributes of those that do best in a system prompt, of either sign and of positive ones
+DEFAULT = "Drift, beta 0.5"  # the way that is the library's
 _TOLD = ("KL per token", "entropy of the LLM", "entropy steered")
 _SHARES = ("tie", "on topic", "garbled")
 Made = tuple[str, Mapping[str, float]]  # a text, and what was measured while it was made
@@ -306,6 +307,18 @@ def summed(answers: Sequence[Sequence[dict[str, Any]]]) -> dict[str, dict[str, f
     return found
 
 
+def by_dislikes(jobs: Sequence[Job], answers: Sequence[Sequence[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+    """What the library's default wins, by how many attributes a person dislikes."""
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for job, rows in zip(jobs, answers, strict=True):
+        dislikes = sum(p < 0 for p in job.weights["true"].values())
+        groups.setdefault(dislikes, []).extend(row for row in rows if row["way"] == DEFAULT)
+    return {
+        str(n): {"answers": len(rows)} | {key: float(np.mean([row[key] for row in rows])) for key in ("win", "tie")}
+        for n, rows in sorted(groups.items())
+    }
+
+
 def _distinct(texts: Sequence[str], n: int) -> float:
     """Share of different ones among all runs of `n` words."""
     split = [text.lower().split() for text in texts]
@@ -385,7 +398,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress.tick(1)
     found = summed(answers)
     print(table(found))
-    keep(name, given, world, {"k": K, "asked": given.asked, "ways": found}, figure(found))
+    facts = {"k": K, "asked": given.asked, "ways": found, "by dislikes": by_dislikes(jobs, answers)}
+    keep(name, given, world, facts, figure(found))
     if given.answers:
         people = [
             {"taste": job.person.weights, "learned": job.weights["Drift"], "answers": rows}
