@@ -112,8 +112,8 @@ def test_from_the_first_question_to_a_changed_profile(builtin_files: tuple[Path,
             page.wait_for_timeout(600)  # bars move
             page.screenshot(path=Path(pictures) / f"{name}.png")
 
-    with Drift.load(*builtin_files) as engine, running(engine, Defaults(seed=3), model="nano") as server:
-        page = visit(server)
+    with Drift.load(*builtin_files) as engine, running(engine, Defaults(seed=12), model="nano") as server:
+        page = visit(server, size=(1000, 720))
         expect(page.locator("#counts")).to_contain_text("Nothing learned yet")
         expect(page.locator("#bars li")).to_have_count(0)
 
@@ -122,7 +122,6 @@ def test_from_the_first_question_to_a_changed_profile(builtin_files: tuple[Path,
         expect(choose).to_be_enabled()
         first, second = page.locator(".pair .text").all_inner_texts()
         assert first != second
-        keep(page, "page-choice")
         choose.click()
         expect(page.locator(".note")).to_contain_text("Learned.")
         expect(answer(page)).to_have_text(second)
@@ -136,6 +135,10 @@ def test_from_the_first_question_to_a_changed_profile(builtin_files: tuple[Path,
         assert page.locator("#bars .name").all_inner_texts() == active
         values = [float(text.replace("\u2212", "-")) for text in page.locator("#bars .value").all_inner_texts()]
         assert values == pytest.approx([told[name]["weight"] for name in active], abs=0.0051)
+
+        ask(page, "How do I make pancakes?", "Two to choose")
+        expect(choose).to_be_enabled()
+        keep(page, "page-choice")
 
         ask(page, "How do I cook rice?")
         press(page, "Why these words")
