@@ -120,6 +120,19 @@ def test_auto_notices_that_drafts_fit_better_now(k: int) -> None:
     assert later >= 0.9
 
 
+def test_without_steering_answers_that_go_without_drafts_lead_back_to_one() -> None:
+    costs = Costs()
+    rows = [(costs.llm, n, 0.1) for n in range(1, 9)]
+    for prices, n, seconds in (*rows, (costs.slm, 1, 0.01), (costs.steps, 0, 0.1)):
+        for _ in range(5):
+            prices.add(n, seconds)
+    costs.acceptance["plain"].add(0, 100)
+    plan = auto(costs, 0)
+    # One drafted token pays where (10 + 100) / (1 + a) ms are under 97, so a > 0.134, and longer drafts need more. With
+    # n trials, a = 0.8 * 4 / (n + 4): of 100, 50, 25 and 12.5, it is 0.031, 0.059, 0.110 and 0.194.
+    assert [plan() is None for _ in range(4)] == [True, True, True, False]
+
+
 @pytest.mark.parametrize("accepted", [(0.8, 0.77), (0.5, 0.45)])
 def test_prices_of_a_busy_hour_are_no_harm(accepted: tuple[float, float], tmp_path: Path) -> None:
     costs = Costs.open(tmp_path, 1)
