@@ -193,6 +193,8 @@ def _defaults(settings: Settings) -> Defaults:
 async def _serve(engine: AsyncDrift, app: FastAPI, listener: socket.socket, verbose: bool) -> None:
     import uvicorn
 
+    from drift_edge.server.connection import Connection
+
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await engine.aclose()  # ends the answers, which would be waited for
@@ -200,6 +202,7 @@ async def _serve(engine: AsyncDrift, app: FastAPI, listener: socket.socket, verb
 
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_level="info" if verbose else "warning",
         server_header=False,
         proxy_headers=False,  # anybody could send them

@@ -19,7 +19,7 @@ import pytest
 from tests.cli.fake import Result
 
 pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
+uvicorn = pytest.importorskip("uvicorn")
 
 SAYS_WHERE = re.compile(r"http://127\.0\.0\.1:(\d+)")
 WAIT = 60.0
@@ -83,6 +83,22 @@ def test_wrong_settings(cli: Callable[..., Result], args: tuple[str, ...], code:
     result = cli("serve", *args)
     assert result.code == code, result.err
     assert "Traceback" not in result.err
+
+
+def test_connections_are_those_that_headers_may_not_hold_up(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from drift_edge.server.connection import Connection
+
+    kinds = []
+
+    async def serve(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        assert sockets
+        kinds.append(server.config.http)
+
+    monkeypatch.setattr(uvicorn.Server, "serve", serve)
+    assert cli("serve", "--port", "0").code == 0
+    assert kinds == [Connection]
 
 
 def test_without_the_extra(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

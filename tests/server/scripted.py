@@ -24,6 +24,7 @@ from drift_edge.guard import Judge
 from drift_edge.learner import Learner
 from drift_edge.profile import Profile
 from drift_edge.server import Access, Defaults, create_app
+from drift_edge.server.connection import Connection
 from tests.cli.fake import FakeEngine
 
 QUESTION = [{"role": "user", "content": "How do you make tea?"}]
@@ -177,7 +178,7 @@ def running(
     async def main() -> None:
         async with AsyncDrift(engine) as shared:
             app = create_app(shared, defaults, access, waiting=waiting, model=model, judge=judge)
-            config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=5, ws="none")
+            config = uvicorn.Config(app, http=Connection, log_level="error", timeout_graceful_shutdown=5, ws="none")
             servers.append(uvicorn.Server(config))
             await servers[0].serve(sockets=[listener])
 

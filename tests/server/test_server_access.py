@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 from drift_edge.errors import UsageError
 from drift_edge.server import Access, access
 from drift_edge.server.access import is_loopback
+from drift_edge.server.connection import Connection
 from tests.server.scripted import QUESTION, Running, StepEngine, running
 
 PRIVATE = [
@@ -151,6 +153,52 @@ def test_bodies_are_bounded(serve: Callable[..., Running]) -> None:
         raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
         raw.sendall(b"Content-Length: 500\r\n\r\n{")
         assert raw.recv(64).split()[1] == b"408"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Running, StepEngine]]:
+    """A server that waits a fifth of a second for headers, and its engine."""
+    monkeypatch.setattr(Connection, "header_seconds", 0.2)
+    engine = StepEngine()
+    with running(engine) as server:
+        yield server, engine
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["first", "second"])
+def test_headers_that_never_end(impatient: tuple[Running, StepEngine], before: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", impatient[0].port)) as raw:
+        raw.settimeout(10)
+        if before:
+            raw.sendall(before)
+            assert raw.recv(4_096).startswith(b"HTTP/1.1 200")
+        raw.settimeout(0.02)
+        raw.sendall(b"GET /health HTTP/1.1\r\n")
+        for _ in range(500):  # a line at a time, as long as anybody listens
+            try:
+                raw.sendall(b"X: y\r\n")
+                if raw.recv(4_096) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        else:
+            pytest.fail("the connection is still open")
+
+
+def test_whoever_says_nothing_is_hung_up_on(impatient: tuple[Running, StepEngine]) -> None:
+    with socket.create_connection(("127.0.0.1", impatient[0].port)) as raw:
+        raw.settimeout(10)
+        assert raw.recv(64) == b""
+
+
+def test_an_answer_may_take_longer_than_headers(impatient: tuple[Running, StepEngine]) -> None:
+    server, engine = impatient
+    connection = server.begin(max_tokens=2)
+    time.sleep(2 * Connection.header_seconds)
+    engine.let(2)
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_only_json_is_read(server: Running) -> None:
