@@ -34,6 +34,9 @@ def set_weights(
     beta: Annotated[float | None, typer.Option(help="The paper's beta; smaller steers more.")] = None,
     strength: Annotated[float | None, typer.Option(help="Instead of a beta: 0 to 1, how far to steer.")] = None,
     active: Annotated[int | None, typer.Option(help="Most attributes that take part at once.")] = None,
+    sure: Annotated[
+        float | None, typer.Option(help="Standard errors that a weight has to be of to take part; 0 takes all.")
+    ] = None,
     renormalise: Annotated[
         bool | None, typer.Option("--renormalise/--no-renormalise", help="Scale the active weights to length 1.")
     ] = None,
@@ -52,6 +55,7 @@ def set_weights(
         "beta": beta,
         "strength": strength,
         "active": active,
+        "sure": sure,
         "renormalise": renormalise,
         "journal": journal,
     }

@@ -54,7 +54,7 @@ def weights_of(
     Args:
         scores: one or more.
         profile: its pool, pins and blocks are used.
-        estimation: reduction, estimator, active, renormalise.
+        estimation: reduction, estimator, active, sure, renormalise.
     """
     from drift_edge.profile import weigh
 
@@ -65,6 +65,7 @@ def weights_of(
     settings = replace(
         profile.settings,
         active=estimation["active"],
+        sure=estimation["sure"],
         renormalise=estimation["renormalise"],
         fixed={},
     )

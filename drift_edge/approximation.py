@@ -7,6 +7,7 @@ Every p has length 1, or is 0 with the reason told.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -221,6 +222,8 @@ def choose_active(
     pinned: Collection[str] = (),
     blocked: Collection[str] = (),
     by_hand: Collection[str] = (),
+    errors: Mapping[str, float] | None = None,
+    sure: float = 0.0,
     renormalise: bool = False,
 ) -> dict[str, float]:
     """The few attributes that take part in decoding (Section 3.2), the largest |p_i| first.
@@ -231,6 +234,8 @@ def choose_active(
         pinned: taken first, whatever their |p_i|; without a weight there is nothing to take.
         blocked: never taken.
         by_hand: not scaled, since somebody chose their numbers.
+        errors: standard errors by attribute; one that is missing or NaN is taken for 0.
+        sure: how many standard errors |p_i| has to have; where no attribute has as many, the surest one is taken.
         renormalise: scale those chosen to length 1; the paper does not say, and keeping them is gentler.
 
     Raises:
@@ -244,8 +249,14 @@ def choose_active(
     kept = {name: p for name, p in allowed.items() if name in pinned}
     if len(kept) > most:
         raise UsageError(f"{len(kept)} attributes are pinned, but {most} may be active; unpin some or raise --active")
+    others = {name: p for name, p in allowed.items() if name not in kept}
+    ratios = {name: abs(p) / e for name, p in others.items() if (e := (errors or {}).get(name, 0.0)) > 0}
+    likely = {name: p for name, p in others.items() if not ratios.get(name, math.inf) < sure}
+    if not kept and not any(likely.values()) and ratios:
+        surest = max(ratios, key=lambda name: ratios[name])
+        likely = {surest: others[surest]}
     if len(kept) < most:
-        kept |= select_active({name: p for name, p in allowed.items() if name not in kept}, most - len(kept))
+        kept |= select_active(likely, most - len(kept))
     chosen = select_active(kept, most)
     learned = [p for name, p in chosen.items() if name not in by_hand]
     length = float(np.linalg.norm(learned)) if renormalise and any(learned) else 1.0

@@ -69,12 +69,15 @@ class Learner:
         blocked = tuple(name for name in settings.blocked if name not in allow)
         if active is None and blocked == settings.blocked:
             return self.profile.weights()
+        table = self.profile.table()
         return choose_active(
-            {name: weight.weight for name, weight in self.profile.table().items()},
+            {name: weight.weight for name, weight in table.items()},
             settings.active if active is None else active,
             pinned=settings.pinned,
             blocked=blocked,
             by_hand=settings.fixed,
+            errors={name: weight.se for name, weight in table.items() if weight.se is not None},
+            sure=settings.sure,
             renormalise=settings.renormalise,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -395,6 +396,7 @@ def test_nothing_leads_by_more_than_chance() -> None:
 # -- the active few
 
 P = {"formal": 0.5, "concise": -0.6, "vivid": 0.1, "modest": 0.0, "critical": -0.2}
+ERRORS = {"formal": 0.25, "concise": 0.3, "critical": 0.05}
 
 
 @pytest.mark.parametrize(
@@ -412,6 +414,14 @@ P = {"formal": 0.5, "concise": -0.6, "vivid": 0.1, "modest": 0.0, "critical": -0
             {"formal": 0.5 / 0.29**0.5, "critical": -0.2 / 0.29**0.5},
         ),
         ({"blocked": list(P), "renormalise": True}, {}),
+        ({"most": 2, "by_hand": ["formal"], "renormalise": True}, {"concise": -1.0, "formal": 0.5}),
+        # |p| / error is 2 for formal and concise, and 4 for critical
+        ({"errors": ERRORS, "sure": 2.0}, {"concise": -0.6, "formal": 0.5, "critical": -0.2, "vivid": 0.1}),
+        ({"errors": ERRORS | {"vivid": 0.1}, "sure": 2.0}, {"concise": -0.6, "formal": 0.5, "critical": -0.2}),
+        ({"errors": ERRORS | {"vivid": 0.1}, "sure": 2.1}, {"critical": -0.2}),
+        ({"errors": ERRORS | {"vivid": 0.1}, "sure": 5.0}, {"critical": -0.2}),  # none is: the surest one
+        ({"errors": ERRORS | {"vivid": 0.1}, "sure": 5.0, "pinned": ["vivid"]}, {"vivid": 0.1}),
+        ({"errors": dict.fromkeys(P, math.nan), "sure": 5.0, "most": 1}, {"concise": -0.6}),  # of one pair
     ],
 )
 def test_choosing_the_active_few(settings: dict[str, Any], expected: dict[str, float]) -> None:

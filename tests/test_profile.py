@@ -123,7 +123,7 @@ def test_one_choice(path: Path) -> None:
 
 def test_the_file_is_what_the_command_prints(path: Path) -> None:
     profile = fresh(path)
-    profile.configure(estimator="closed-form")
+    profile.configure(estimator="closed-form", sure=0)
     profile.add(pair(1), scores([3, 0], [0, 4]))
     profile.add(pair(2), scores([0, 0], [0, 4]))
     # sum d = (3, -8): p = (3, -8) / sqrt(73)
@@ -219,7 +219,7 @@ def test_half_life(path: Path) -> None:
 @pytest.mark.parametrize("estimator", ["closed-form", "whitened", "standardised", "shrunken", "ridge-bt", "absolute"])
 def test_every_estimator_is_made_of_the_same_rewards(estimator: str, path: Path) -> None:
     profile, W, L = learned(path, 12)
-    profile.configure(estimator=estimator)
+    profile.configure(estimator=estimator, sure=0)
     profile.add(pair(99), scores([1, 2], [3, -4]))
     _, W, L = profile.rewards()
     assert W.shape == L.shape == (13, 2)
@@ -242,7 +242,7 @@ def test_history_is_thinned_from_its_beginning_on(path: Path, monkeypatch: pytes
     gaps = np.diff(counts)
     assert (gaps > 0).all()
     assert gaps[0] > gaps[-1]
-    assert history[-1].weights == {name: pytest.approx(w, abs=5e-5) for name, w in profile.weights().items()}
+    assert history[-1].weights == {name: pytest.approx(w.weight, abs=5e-5) for name, w in profile.table().items()}
 
 
 # -- forgetting

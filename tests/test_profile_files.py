@@ -43,10 +43,10 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def profile(path: Path) -> Profile:
-    """Two choices, then a pin: d = (3, -4) + (0, -4)."""
+    """Two choices, then a pin: d = (3, -4) + (2, -4)."""
     profile = fresh(path)
     profile.add(pair(1), scores([3, 0], [0, 4]))
-    profile.add(pair(2), scores([0, 0], [0, 4]))
+    profile.add(pair(2), scores([2, 0], [0, 4]))
     profile.pin("warm")
     return profile
 

@@ -24,7 +24,7 @@ MAX_FILE = 16 << 20
 #: What makes of a file of one schema one of the next: `MIGRATIONS[1]` takes schema 1 to schema 2.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda data: {"text_length": DEFAULT_TEXT_LENGTH, **data},
-    2: lambda data: {"strength": None, **data},
+    2: lambda data: {"strength": None, "sure": 0.0, **data},
 }
 
 

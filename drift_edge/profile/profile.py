@@ -218,6 +218,7 @@ class Profile(ProfileView):
         beta: float | None = None,
         strength: float | None = None,
         active: int | None = None,
+        sure: float | None = None,
         renormalise: bool | None = None,
         half_life: float | None = None,
         journal: bool | None = None,
@@ -225,7 +226,7 @@ class Profile(ProfileView):
         """Change settings; None leaves one as it is. Another reduction or half-life counts all choices anew.
 
         Args:
-            reduction, estimator, beta, strength, active, renormalise: see `Settings`; beta and strength take each
+            reduction, estimator, beta, strength, active, sure, renormalise: see `Settings`; beta and strength take each
                 other's place.
             half_life: in choices; 0 counts all alike again.
             journal: False erases the choices and keeps their numbers; True keeps the choices from now on.
@@ -241,6 +242,7 @@ class Profile(ProfileView):
             "beta": beta,
             "strength": strength,
             "active": active,
+            "sure": sure,
             "renormalise": renormalise,
             "journal": journal,
         }

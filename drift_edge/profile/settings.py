@@ -23,6 +23,7 @@ class Settings:
         beta: of Eq. 15, where no strength is set.
         strength: how far steering may go (`drift_edge.fusion`); None leaves it to beta.
         active: how many attributes take part in decoding at most.
+        sure: of how many standard errors a learned weight has to be to take part; where none is, the surest one does.
         renormalise: whether the active weights are scaled to length 1, but for those set by hand, so that a profile
             steers as far with few active attributes as with many.
         half_life: in choices, after which one counts half; None counts all alike.
@@ -40,6 +41,7 @@ class Settings:
     beta: float = 0.5
     strength: float | None = None
     active: int = 7
+    sure: float = 2.0
     renormalise: bool = True
     half_life: float | None = None
     pinned: tuple[str, ...] = ()
@@ -64,6 +66,12 @@ class Settings:
 def _check_strength(value: Any) -> None:
     if value is not None:
         check_strength(value)
+
+
+def _check_sure(value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and 0 <= value < math.inf):
+        raise UsageError(f"sure: expected a number of standard errors, 0 or more, got {value!r:.60}")
 
 
 def _check_half_life(value: Any) -> None:
@@ -106,6 +114,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "beta": check_beta,
     "strength": _check_strength,
     "active": check_active,
+    "sure": _check_sure,
     "renormalise": _switch("renormalise"),
     "half_life": _check_half_life,
     "pinned": _names("pinned"),

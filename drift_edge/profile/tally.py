@@ -184,6 +184,8 @@ def weigh(settings: Settings, learned: Estimate, n: FloatArray) -> dict[str, Wei
         pinned=first,
         blocked=settings.blocked,
         by_hand=settings.fixed,
+        errors=dict(zip(learned.names, learned.standard_errors.tolist(), strict=True)),
+        sure=settings.sure,
         renormalise=settings.renormalise,
     )
     # Renormalised, all learned weights are scaled alike, so that they can still be compared.

@@ -167,6 +167,7 @@ class SettingsPatch(Strict):
     beta: float | None = None
     strength: float | None = None
     active: Count | None = None
+    sure: float | None = None
     renormalise: bool | None = None
     half_life: float | None = None
 

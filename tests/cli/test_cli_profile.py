@@ -41,7 +41,7 @@ def scores(W: tuple[float, ...], L: tuple[float, ...]) -> PairScores:
 def begin(name: str = "default") -> Profile:
     """A profile of two choices and a tie: sum d = (3, -4, 0), so the paper's p = (0.6, -0.8, 0)."""
     profile = Profile.open(name, slm=SLM("tiny slm", "f" * 16), attributes=POOL)
-    profile.configure(estimator="closed-form", renormalise=False)
+    profile.configure(estimator="closed-form", sure=0, renormalise=False)
     profile.add(pair(1), scores((2.0, 0.0, 0.0), (0.0, 1.0, 0.0)))
     profile.add(pair(2), scores((1.0, -1.0, 1.0), (0.0, 2.0, 1.0)))
     profile.add(pair(3, tie=True))
