@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from drift_edge.approximation import choose_active
 from drift_edge.errors import RefusedError, UsageError
 from drift_edge.sampling import new_seed
 
@@ -129,9 +130,11 @@ class Course:
             dialogue.begin(question)
             unseen = self._done < _FIRST * self._n
             shown = self._duels.draw(blocked=dialogue.blocked, unseen=unseen)
-            own = dialogue.steering
+            own, learned = dialogue.steering, self._learned()
+            most = self._learner.profile.settings.active + 1
+            duel = (on_top(learned, name) for name in shown)
             # With one attribute alone, the person's own answer stands against it.
-            sides = [own, *(own._replace(weights=on_top(own.weights, name), active=own.active + 1) for name in shown)]
+            sides = [own, *(own._replace(weights=weights, active=most) for weights in duel)]
             try:
                 two = show_two(dialogue, *sides[-2:])
             except RefusedError as error:
@@ -156,6 +159,12 @@ class Course:
                 source = f"{SOURCE}: {winner} {_LIKE if key == BOTH else _OVER} {loser}"
             take(dialogue, two, key, source)
             self._done += key != NEITHER
+
+    def _learned(self) -> dict[str, float]:
+        """What both answers of a duel stand on: all that was learned, sure or not, for it is to be put to the test."""
+        profile = self._learner.profile
+        weights = profile.estimate().as_dict() | dict(profile.settings.fixed)
+        return choose_active(weights, profile.settings.active, blocked=self._dialogue.blocked)
 
     def end(self) -> None:
         """Say how far it came and what was learned."""
