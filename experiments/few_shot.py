@@ -92,9 +92,13 @@ def compared(world: World, embeddings: FloatArray, ridge: float, people: int, *,
 
 
 def by_taste(values: FloatArray, whose: Sequence[Person]) -> dict[str, dict[str, list[float]]]:
-    """Accuracy of the people with a taste in length, which no attribute says exactly, and of the others."""
+    """Accuracy of the people with a taste in length, which no attribute says exactly, and of the others.
+
+    Of one person there is no interval, and nothing is told.
+    """
     length = np.array([person.taste[LENGTH] != 0 for person in whose])
-    return {name: interval(values[who]) for name, who in (("in length", length), ("in attributes alone", ~length))}
+    groups = {"in length": length, "in attributes alone": ~length}
+    return {name: interval(values[who]) for name, who in groups.items() if who.sum() > 1}
 
 
 def figure(scores: dict[str, Scores]) -> Figure:

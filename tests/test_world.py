@@ -112,6 +112,29 @@ def test_win_rates_by_hand() -> None:
     assert found["Drift"]["distinct-2"] == 5 / 8  # ab bc bd xy yz of eight
 
 
+def test_what_is_won_by_dislikes() -> None:
+    def job(*tastes: float) -> generation.Job:
+        weights = {"true": dict(zip("abc", tastes, strict=False))}
+        return generation.Job(Person(np.zeros(1)), 0, [], weights, np.zeros(1), "mean", [], (Path("llm"), Path("slm")))
+
+    def rows(*wins: float) -> list[dict[str, object]]:
+        ways = {generation.DEFAULT: wins, "plain": (0.5,)}
+        return [{"way": way, "win": win, "tie": float(win == 0.5)} for way, several in ways.items() for win in several]
+
+    jobs = [job(0.8, -0.6), job(-1.0), job(-0.6, 0.5, -0.6)]
+    assert generation.by_dislikes(jobs, [rows(1, 0.5), rows(0, 0.5), rows(0.5, 0.5)]) == {
+        "1": {"answers": 4, "win": 0.5, "tie": 0.5},
+        "2": {"answers": 2, "win": 0.5, "tie": 1},
+    }
+
+
+def test_accuracy_by_taste_in_length() -> None:
+    people = [Person(np.eye(LENGTH + 2)[i]) for i in (LENGTH, 0, 1, 2)]
+    told = few_shot.by_taste(np.array([0.1, 0.7, 0.8, 0.9]).reshape(4, 1, 1), people)
+    assert list(told) == ["in attributes alone"]  # of one person there is no interval
+    assert told["in attributes alone"]["mean"] == pytest.approx([0.8])
+
+
 def test_a_taste_in_words() -> None:
     taste = np.zeros(LENGTH + 2)
     names = list(Attributes.builtin())
