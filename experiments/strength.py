@@ -91,7 +91,7 @@ def run(people: int, questions: int, seed: int) -> Iterator[Row]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--people", type=int, default=16)
     parser.add_argument("--questions", type=int, default=4)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
