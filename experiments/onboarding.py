@@ -53,11 +53,23 @@ def ask(question: str, seed: int, environment: dict[str, str], *more: str) -> di
     return found
 
 
-def measure(n: int, unseen: int, seed: int) -> dict[str, Any]:
-    """Onboard once and compare; ratios are of the profile's answers to plain ones."""
+def measure(n: int, unseen: int, seed: int, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """Onboard once and compare; ratios are of the profile's answers to plain ones.
+
+    Args:
+        n, unseen: questions answered, and asked afterwards.
+        seed: of everything.
+        settings: arguments of `drift-edge profile set` in between.
+    """
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "DRIFT_EDGE_HOME": home}
         learned = answer_questions(n, seed, environment)
+        if settings:
+            told = subprocess.run(
+                [*_COMMAND, "profile", "set", *settings, "--json"], capture_output=True, env=environment, check=True
+            )
+            change = json.loads(told.stdout)
+            learned["weights"] = {name: change["after"][name] for name in change["active"]}
         questions = [question.text for question in heldout_questions(unseen, seed)]
         mine = [ask(question, seed, environment) for question in questions]
         plain = [ask(question, seed, environment, "--no-profile") for question in questions]
@@ -77,10 +89,11 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--ask", type=int, default=50, help="questions answered")
     parser.add_argument("--unseen", type=int, default=30, help="questions asked afterwards")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--set", default="", help="as in --set='--sure 0 --no-renormalise': change the profile first")
     parser.add_argument("--json", action="store_true", help="one JSON object a seed instead")
     given = parser.parse_args(args)
     for seed in given.seeds:
-        found = measure(given.ask, given.unseen, seed)
+        found = measure(given.ask, given.unseen, seed, given.set.split())
         if given.json:
             print(json.dumps(found), flush=True)
             continue
