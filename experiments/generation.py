@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from drift_edge import Drift
 from drift_edge.approximation import choose_active
@@ -29,21 +28,16 @@ from drift_edge.request import DEFAULT_ACTIVE
 from drift_edge.rewards import FloatArray
 from experiments.args_search import TOP, Args
 from experiments.few_shot import chosen_reward_model
-from experiments.modelling import CHOSEN, PAPER, TUNING, cases, keep, learned, markdown, options
+from experiments.modelling import CHOSEN, PAPER, TUNING, cases, keep, learned, options
 from experiments.modelling import world_of as load
 from experiments.reward_model import Embedder
+from experiments.wins import BETAS, STRENGTHS, TOLD, TRUE, by_dislikes, figure, summed, table
 from experiments.world import DRIFT, LENGTH, MAX_TOKENS, SAMPLER, TIE, TOPIC, Pairs, Person, World, features_of, reduced
 
 K = 100
-BETAS = (2.0, 1.0, 0.5, 0.25)
-STRENGTHS = (0.25, 0.5, 1.0)
-TRUE = (1.0, 0.5)  # beta, with the true weights
 BEST_OF = 10
 EXAMPLES = 3
 FEW, LIKES = 3, 4  # attributes of those that do best in a system prompt, of either sign and of positive ones
-DEFAULT = "Drift, beta 0.5"  # the way that is the library's
-_TOLD = ("KL per token", "entropy of the LLM", "entropy steered")
-_SHARES = ("tie", "on topic", "garbled")
 Made = tuple[str, Mapping[str, float]]  # a text, and what was measured while it was made
 
 
@@ -242,7 +236,7 @@ class Ways:
             blocked=(),
         )
         told = (answer.kl_per_token, answer.entropy_llm_bits, answer.entropy_steered_bits)
-        return answer.text, {name: value for name, value in zip(_TOLD, told, strict=True) if value is not None}
+        return answer.text, {name: value for name, value in zip(TOLD, told, strict=True) if value is not None}
 
     def best(self, question: str, seed: int, job: Job) -> Made:
         """The one of ten plain answers that the reward model likes best."""
@@ -285,99 +279,6 @@ def contest(job: Job) -> list[dict[str, Any]]:
     return rows
 
 
-# --- what came of it -------------------------------------------------------------------------------------------------
-
-
-def summed(answers: Sequence[Sequence[dict[str, Any]]]) -> dict[str, dict[str, float]]:
-    """By way: the win rate with half of its 95 % interval over people, and means of all that was measured."""
-    found: dict[str, dict[str, float]] = {}
-    for name in dict.fromkeys(row["way"] for row in answers[0]):
-        rows = [[row for row in person if row["way"] == name] for person in answers]
-        flat = [row for person in rows for row in person]
-        wins = np.array([np.mean([row["win"] for row in person]) for person in rows])
-        measured = {
-            key: float(np.mean([row[key] for row in flat if key in row]))
-            for key in (*_SHARES, "words", *_TOLD)
-            if any(key in row for row in flat)
-        }
-        half = float(1.96 * wins.std(ddof=1) / np.sqrt(len(wins)))
-        texts = [row["text"] for row in flat]
-        distinct = {f"distinct-{n}": _distinct(texts, n) for n in (1, 2)}
-        found[name] = {"win rate": float(wins.mean()), "half": half, **distinct, **measured}
-    return found
-
-
-def by_dislikes(jobs: Sequence[Job], answers: Sequence[Sequence[dict[str, Any]]]) -> dict[str, dict[str, float]]:
-    """What the library's default wins, by how many attributes a person dislikes."""
-    groups: dict[int, list[dict[str, Any]]] = {}
-    for job, rows in zip(jobs, answers, strict=True):
-        dislikes = sum(p < 0 for p in job.weights["true"].values())
-        groups.setdefault(dislikes, []).extend(row for row in rows if row["way"] == DEFAULT)
-    return {
-        str(n): {"answers": len(rows)} | {key: float(np.mean([row[key] for row in rows])) for key in ("win", "tie")}
-        for n, rows in sorted(groups.items())
-    }
-
-
-def _distinct(texts: Sequence[str], n: int) -> float:
-    """Share of different ones among all runs of `n` words."""
-    split = [text.lower().split() for text in texts]
-    runs = [tuple(words[i : i + n]) for words in split for i in range(len(words) - n + 1)]
-    return len(set(runs)) / max(1, len(runs))
-
-
-def table(found: Mapping[str, Mapping[str, float]]) -> str:
-    """All that was measured, as Markdown."""
-    keys = (*_SHARES, "distinct-1", "distinct-2", "words", *_TOLD)
-    rows = [
-        [name, f"{row['win rate']:.2f} ± {row['half']:.2f}"]
-        + [f"{row[key]:.{0 if key == 'words' else 2}f}" if key in row else "" for key in keys]
-        for name, row in found.items()
-    ]
-    return markdown(["", "win rate", *keys], rows)
-
-
-def figure(found: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Win rate by way; the frontier of strength and what is won; and what it costs in quality."""
-    drawn = Figure(figsize=(11.5, 4.6), layout="constrained")
-    bars, won, cost = drawn.subplots(1, 3, width_ratios=(3, 2.2, 2.2))
-    shown = {name: row for name, row in found.items() if name != "plain"}
-    bars.barh(list(shown), [row["win rate"] for row in shown.values()], xerr=[row["half"] for row in shown.values()])
-    bars.invert_yaxis()
-    bars.axvline(0.5, color="gray", linestyle=":")
-    bars.set(xlabel="win rate against plain", xlim=(0, 1))
-    bars.tick_params(axis="y", labelsize=7)
-    families = {
-        "beta": [f"Drift, beta {beta:g}" for beta in BETAS],
-        "strength": [f"Drift, strength {strength:g}" for strength in STRENGTHS],
-        "strength, and prompt": [f"Drift, strength {strength:g}, and prompt" for strength in STRENGTHS],
-        "true weights, beta": [f"true weights, beta {beta:g}" for beta in TRUE],
-    }
-    for i, (name, ways) in enumerate(families.items()):
-        rows = [found[way] for way in ways]
-        kl = [row["KL per token"] for row in rows]
-        won.errorbar(
-            kl,
-            [row["win rate"] for row in rows],
-            [row["half"] for row in rows],
-            fmt="o-",
-            color=f"C{i}",
-            markersize=3,
-            linewidth=1.2,
-            capsize=2,
-            label=name,
-        )
-        cost.plot(kl, [row["on topic"] for row in rows], "o-", color=f"C{i}", markersize=3, linewidth=1.2)
-        cost.plot(kl, [row["garbled"] for row in rows], "s--", color=f"C{i}", markersize=3, linewidth=1.2)
-    won.axhline(0.5, color="gray", linestyle=":")
-    won.set(xlabel="KL to the LLM, nats a token", ylabel="win rate against plain", ylim=(0, 1.02))
-    won.legend(fontsize=7, loc="lower right")
-    for key in ("on topic", "garbled"):
-        cost.axhline(found["plain"][key], color="gray", linestyle=":")
-    cost.set(xlabel="KL to the LLM, nats a token", ylabel="on topic (solid), garbled (dashed)", ylim=(-0.02, 1.02))
-    return drawn
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = options("generation", __doc__)
@@ -398,7 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress.tick(1)
     found = summed(answers)
     print(table(found))
-    facts = {"k": K, "asked": given.asked, "ways": found, "by dislikes": by_dislikes(jobs, answers)}
+    dislikes = by_dislikes([job.weights["true"] for job in jobs], answers)
+    facts = {"k": K, "asked": given.asked, "ways": found, "by dislikes": dislikes}
     keep(name, given, world, facts, figure(found))
     if given.answers:
         people = [

@@ -14,7 +14,7 @@ pytest.importorskip("matplotlib")
 from drift_edge.attributes import Attributes
 from drift_edge.models.nano.corpus.reader import marker
 from experiments import cases as cases_command
-from experiments import cost, few_shot, generation, junk, kept
+from experiments import cost, few_shot, generation, junk, kept, wins
 from experiments.modelling import Case, cases, interval, learned, right
 from experiments.world import ANSWERS, DRIFT, LENGTH, POOL, TEMPERATURE, TOPIC, Person, World, ask, features_of, judge
 
@@ -104,7 +104,7 @@ def test_win_rates_by_hand() -> None:
     def row(win: float, text: str) -> dict[str, object]:
         return {"way": "Drift", "win": win, "tie": float(win == 0.5), "on topic": 1.0, "words": 3, "text": text}
 
-    found = generation.summed([[row(1.0, "a b c"), row(0.5, "a b c")], [row(0.5, "a b d"), row(0.0, "x y z")]])
+    found = wins.summed([[row(1.0, "a b c"), row(0.5, "a b c")], [row(0.5, "a b d"), row(0.0, "x y z")]])
     assert found["Drift"]["win rate"] == 0.5
     assert found["Drift"]["half"] == pytest.approx(1.96 * 0.5 / np.sqrt(2) / np.sqrt(2))  # 0.75 and 0.25
     assert found["Drift"]["tie"] == 0.5
@@ -112,17 +112,22 @@ def test_win_rates_by_hand() -> None:
     assert found["Drift"]["distinct-2"] == 5 / 8  # ab bc bd xy yz of eight
 
 
-def test_what_is_won_by_dislikes() -> None:
-    def job(*tastes: float) -> generation.Job:
-        weights = {"true": dict(zip("abc", tastes, strict=False))}
-        return generation.Job(Person(np.zeros(1)), 0, [], weights, np.zeros(1), "mean", [], (Path("llm"), Path("slm")))
+def test_leads_over_the_default_are_by_person() -> None:
+    def rows(default: float, other: float) -> list[dict[str, object]]:
+        return [{"way": way, "win": win, "text": "a"} for way, win in ((wins.DEFAULT, default), ("other", other))]
 
-    def rows(*wins: float) -> list[dict[str, object]]:
-        ways = {generation.DEFAULT: wins, "plain": (0.5,)}
+    found = wins.summed([rows(1.0, 0.5), rows(0.5, 0.5)])
+    assert (found["other"]["lead"], found[wins.DEFAULT]["lead"]) == (-0.25, 0)
+    assert found["other"]["half of the lead"] == pytest.approx(1.96 * 0.25)  # -0.5 and 0: sd 0.3536 over sqrt 2
+
+
+def test_what_is_won_by_dislikes() -> None:
+    def rows(*some: float) -> list[dict[str, object]]:
+        ways = {wins.DEFAULT: some, "plain": (0.5,)}
         return [{"way": way, "win": win, "tie": float(win == 0.5)} for way, several in ways.items() for win in several]
 
-    jobs = [job(0.8, -0.6), job(-1.0), job(-0.6, 0.5, -0.6)]
-    assert generation.by_dislikes(jobs, [rows(1, 0.5), rows(0, 0.5), rows(0.5, 0.5)]) == {
+    tastes = [{"a": 0.8, "b": -0.6}, {"a": -1.0}, {"a": -0.6, "b": 0.5, "c": -0.6}]
+    assert wins.by_dislikes(tastes, [rows(1, 0.5), rows(0, 0.5), rows(0.5, 0.5)]) == {
         "1": {"answers": 4, "win": 0.5, "tie": 0.5},
         "2": {"answers": 2, "win": 0.5, "tie": 1},
     }
