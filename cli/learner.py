@@ -58,7 +58,7 @@ class Learner:
             allow: attributes that take part although the profile blocks them.
 
         Raises:
-            UsageError: more attributes are pinned.
+            UsageError: more attributes are pinned or set by hand.
         """
         return self._taught.weights(most, allow)
 

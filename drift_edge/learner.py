@@ -7,11 +7,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from drift_edge.active_learning import probes
-from drift_edge.approximation import choose_active
 from drift_edge.events import CancelToken
 from drift_edge.learning import score_pairs
 from drift_edge.preferences import PreferencePair
-from drift_edge.profile import Change, Profile
+from drift_edge.profile import Change, Profile, active_of
 from drift_edge.scoring import Scorer
 
 _MAX_CONTEXT = 2_000  # characters of the turns before that a choice keeps: scoring reads them under every prompt
@@ -63,22 +62,17 @@ class Learner:
             allow: attributes that may take part although the profile blocks them.
 
         Raises:
-            UsageError: more attributes are pinned.
+            UsageError: more attributes are pinned or set by hand.
         """
         settings = self.profile.settings
         blocked = tuple(name for name in settings.blocked if name not in allow)
         if active is None and blocked == settings.blocked:
             return self.profile.weights()
         table = self.profile.table()
-        return choose_active(
+        return active_of(
+            replace(settings, active=settings.active if active is None else active, blocked=blocked),
             {name: weight.weight for name, weight in table.items()},
-            settings.active if active is None else active,
-            pinned=settings.pinned,
-            blocked=blocked,
-            by_hand=settings.fixed,
-            errors={name: weight.se for name, weight in table.items() if weight.se is not None},
-            sure=settings.sure,
-            renormalise=settings.renormalise,
+            {name: weight.se for name, weight in table.items() if weight.se is not None},
         )
 
     def probes(self, count: int = 1) -> tuple[dict[str, float], ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drift_edge import Drift, PreferencePair, Profile
-from drift_edge.errors import ClosedError, ProfileMismatchError
+from drift_edge.errors import ClosedError, ProfileMismatchError, UsageError
 from drift_edge.learning import learn
 from tests.conftest import ASK
 
@@ -37,6 +37,22 @@ def test_one_by_one_teaches_what_all_at_once_do(drift: Drift, tmp_path: Path) ->
     assert learner.weights() == pytest.approx(at_once.weights(), abs=1e-9)
     assert drift.complete(ASK, weights=learner.weights(), max_tokens=3).weights == learner.weights()
     assert learner.learn(PAIRS[0]).known
+
+
+def test_another_number_of_attributes_leaves_what_is_set_by_hand(drift: Drift, tmp_path: Path) -> None:
+    learner = drift.learner(tmp_path / "hand.json")
+    for pair in PAIRS:
+        learner.learn(pair)
+    table = learner.profile.table()
+    name = min((n for n, weight in table.items() if weight.se), key=lambda n: -(table[n].se or 0.0))
+    small = (table[name].se or 0.0) / 1000  # far from sure, had it been learned
+    learner.profile.set(name, small)
+    assert learner.weights(learner.profile.settings.active) == pytest.approx(learner.weights())
+    for active in (1, 3):
+        assert learner.weights(active)[name] == small
+    learner.profile.set(next(n for n in table if n != name), 0.5)
+    with pytest.raises(UsageError, match="2 attributes are pinned or set by hand, but only 1 may be active"):
+        learner.weights(1)
 
 
 def test_the_scorer_is_kept_for_all_profiles_and_closed_with_the_engine(

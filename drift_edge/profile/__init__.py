@@ -7,6 +7,7 @@ from drift_edge.profile.file import Weight as Weight
 from drift_edge.profile.profile import Change as Change
 from drift_edge.profile.profile import Profile as Profile
 from drift_edge.profile.settings import Settings as Settings
+from drift_edge.profile.tally import active_of as active_of
 from drift_edge.profile.tally import weigh as weigh
 from drift_edge.profile.view import Choice as Choice
 from drift_edge.profile.view import profile_path as profile_path

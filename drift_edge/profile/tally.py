@@ -170,24 +170,8 @@ def weigh(settings: Settings, learned: Estimate, n: FloatArray) -> dict[str, Wei
     """
     p = learned.as_dict()
     used = p | dict(settings.fixed)
-    # What a person sets is used, however small it is.
-    by_hand = {name for name, value in settings.fixed.items() if value and name not in settings.blocked}
-    first = by_hand | set(settings.pinned)
-    if len(first) > settings.active:
-        raise UsageError(
-            f"{len(first)} attributes are pinned or set by hand, but only {settings.active} may be active; "
-            "unpin some, or raise the number of active attributes"
-        )
-    chosen = choose_active(
-        used,
-        settings.active,
-        pinned=first,
-        blocked=settings.blocked,
-        by_hand=settings.fixed,
-        errors=dict(zip(learned.names, learned.standard_errors.tolist(), strict=True)),
-        sure=settings.sure,
-        renormalise=settings.renormalise,
-    )
+    errors = dict(zip(learned.names, learned.standard_errors.tolist(), strict=True))
+    chosen = active_of(settings, used, errors)
     # Renormalised, all learned weights are scaled alike, so that they can still be compared.
     scale = next((value / used[name] for name, value in chosen.items() if name not in settings.fixed), 1.0)
     return {
@@ -200,6 +184,37 @@ def weigh(settings: Settings, learned: Estimate, n: FloatArray) -> dict[str, Wei
         )
         for name, se, pairs in zip(learned.names, learned.standard_errors, n, strict=True)
     }
+
+
+def active_of(settings: Settings, weights: Mapping[str, float], errors: Mapping[str, float]) -> dict[str, float]:
+    """The few weights that decoding takes, the largest |p_i| first.
+
+    Args:
+        settings: what the person sets.
+        weights: of all attributes, those set by hand among them.
+        errors: standard errors of those that are learned.
+
+    Raises:
+        UsageError: more attributes are pinned or set by hand than may be active, or one is pinned and blocked.
+    """
+    # What a person sets is used, however small it is.
+    by_hand = {name for name, value in settings.fixed.items() if value and name not in settings.blocked}
+    first = by_hand | set(settings.pinned)
+    if len(first) > settings.active:
+        raise UsageError(
+            f"{len(first)} attributes are pinned or set by hand, but only {settings.active} may be active; "
+            "unpin some, or raise the number of active attributes"
+        )
+    return choose_active(
+        weights,
+        settings.active,
+        pinned=first,
+        blocked=settings.blocked,
+        by_hand=settings.fixed,
+        errors=errors,
+        sure=settings.sure,
+        renormalise=settings.renormalise,
+    )
 
 
 def _add(statistics: Statistics, scores: PairScores, settings: Settings, where: str) -> None:
