@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Job:
         pooling: of the reward model.
         examples: questions and answers they preferred.
         pair: GGUF files of the LLM and the sLM.
+        plausibility: the mask of all answers but those of ARGS.
     """
 
     person: Person
@@ -64,9 +65,12 @@ class Job:
     pooling: str
     examples: list[dict[str, str]]
     pair: tuple[Path, Path]
+    plausibility: float
 
 
-def learn(world: World, embeddings: dict[str, FloatArray], people: int, kind: str, questions: int) -> list[Job]:
+def learn(
+    world: World, embeddings: dict[str, FloatArray], people: int, kind: str, questions: int, plausibility: float
+) -> list[Job]:
     """What every person's pairs teach; `kind` as `world.people`."""
     pooling, ridge = chosen_reward_model(embeddings, cases(world, TUNING, "tuning", noise=True, draws=1))
     vectors, asked = embeddings[pooling], np.flatnonzero(world.test)
@@ -91,6 +95,7 @@ def learn(world: World, embeddings: dict[str, FloatArray], people: int, kind: st
                 pooling,
                 _examples(world, case.train),
                 world.pair,
+                plausibility,
             )
         )
     return jobs
@@ -153,8 +158,9 @@ def stated(person: Person) -> list[dict[str, str]]:
 class Ways:
     """All ways of answering, over one loaded pair."""
 
-    def __init__(self, pair: tuple[Path, Path], pooling: str) -> None:
+    def __init__(self, pair: tuple[Path, Path], pooling: str, plausibility: float) -> None:
         llm, slm = pair
+        self.sampler = replace(SAMPLER, plausibility=plausibility)
         self.drift, self.embedder = Drift.load(llm, slm, ctx_size=1_024), Embedder(slm, TOP)
         self.args = Args(llm, self.embedder, pooling)
 
@@ -229,7 +235,7 @@ class Ways:
             steer=steer,
             beta=beta,
             strength=strength,
-            sampler=SAMPLER,
+            sampler=self.sampler,
             seed=seed,
             max_tokens=MAX_TOKENS,
             measure=steer in FUSING,
@@ -251,7 +257,7 @@ class Ways:
 
 def contest(job: Job) -> list[dict[str, Any]]:
     """All answers for one person, each compared with a plain one."""
-    ways, rows = Ways(job.pair, job.pooling), []
+    ways, rows = Ways(job.pair, job.pooling, job.plausibility), []
     try:
         for i, question in enumerate(job.questions):
             seed = job.seed + 1_000 * i
@@ -285,13 +291,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--asked", type=int, default=4, help="questions to answer for each person")
     parser.add_argument("--jobs", type=int, default=2, help="people answered at once")
     parser.add_argument("--answers", type=Path, help="also write all answers to this JSON file")
+    parser.add_argument("--plausibility", type=float, default=0.0, help="mask (default: none, as in the paper)")
     parser.add_argument("--tuning", action="store_true", help="ask the tuning people: to choose, not to report")
     given = parser.parse_args(arguments)
     kind, name = ("tuning", "generation-tuning") if given.tuning else ("report", "generation")
     world = load(given)
     with Embedder(given.slm) as embedder:
         embeddings = embedder.pooled(world)
-    jobs = learn(world, embeddings, given.people, kind, given.asked)
+    jobs = learn(world, embeddings, given.people, kind, given.asked, given.plausibility)
     progress, answers = Progress(len(jobs)), []
     with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
         for rows in pool.map(contest, jobs):
@@ -300,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = summed(answers)
     print(table(found))
     dislikes = by_dislikes([job.weights["true"] for job in jobs], answers)
-    facts = {"k": K, "asked": given.asked, "ways": found, "by dislikes": dislikes}
+    facts = {"k": K, "asked": given.asked, "plausibility": given.plausibility, "ways": found, "by dislikes": dislikes}
     keep(name, given, world, facts, figure(found))
     if given.answers:
         people = [
