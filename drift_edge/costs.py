@@ -318,8 +318,9 @@ class Plan:
         )
 
     def measured(self) -> bool:
-        """Whether the price of a step without a draft is known."""
-        return self.decoded() and self.costs.steps.known(self.k)
+        """Whether the price of a step without a draft is known, and firmly: while drafts are made, it is not taken
+        again, so that two disturbed steps would let drafts go on that do not pay."""
+        return self.decoded() and self.costs.steps.firm(self.k)
 
     def quick(self) -> bool:
         """Whether a token takes so little time that a choice is worth fewer thoughts."""

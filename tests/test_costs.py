@@ -173,11 +173,22 @@ def test_auto_measures_a_step_without_a_draft_first() -> None:
         plan.costs.add(plan.costs.steps, 0, 1.0)  # of other attributes than these
     assert plan.choose(99, 999, 100)[1] == 0
     assert plan.seconds("base", 0, 99) == 2
-    for _ in range(2):
+    for _ in range(5):
         assert not plan.measured()
+        assert plan.choose(99, 999, 100)[1] == 0
         plan.costs.add(plan.costs.steps, 7, 2.0)
     assert plan.choose(99, 999, 100)[1] == 3  # what has not been tried may pay
     assert plan.choose(6, 999, 100)[1] == 0  # but not at an answer's end
+
+
+def test_two_disturbed_steps_do_not_let_drafts_go_on_that_do_not_pay() -> None:
+    costs = Costs(priced({1: 0.54, 2: 0.93, 4: 1.71}), priced({1: 0.24}))
+    costs.acceptance["plain"].add(88, 100)
+    plan = Plan(costs, 0, KINDS, None)
+    for seconds in (2.5, 2.6, 0.54, 0.55, 0.54):  # another program had the core
+        costs.add(costs.steps, 0, seconds)
+        # One drafted token takes 0.24 + 0.93, for 1.88: 0.62 each, more than the 0.54 of most steps.
+        assert plan.choose(99, 999, 100)[1] == 0
 
 
 # Milliseconds by rows, one thread of a Zen 3 core: a shape of 135 million parameters and one of 3 billion.
