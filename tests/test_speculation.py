@@ -601,7 +601,7 @@ def test_auto_with_a_seed_leaves_out_what_would_change_the_text() -> None:
     llm, slm = fakes(2, wobble=1e-3)
     for seeded in (True, False):
         costs = Costs()
-        for _ in range(2):
+        for _ in range(5):
             costs.add(costs.steps, 2, 3.0)
         for rows in range(1, 17):  # the first drafts look as if they paid: more rows cost nothing more
             for prices in (costs.llm, costs.slm):
