@@ -381,7 +381,7 @@ def test_auto_keeps_the_text_and_remembers_prices(builtin_files: tuple[Path, Pat
 def test_auto_that_is_settled_on_nothing_costs_nothing(builtin_files: tuple[Path, Path]) -> None:
     with Drift.load(*builtin_files) as drift:
         costs = drift._planner.costs()
-        for _ in range(2):
+        for _ in range(5):
             costs.add(costs.steps, 0, 1.0)
             costs.add(costs.steps, len(WEIGHTS), 9.0)
         for rows in range(1, 57):
