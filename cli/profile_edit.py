@@ -109,13 +109,13 @@ def forget(
     """Forget choices, as if they had never been made."""
     found = existing(profile)
     known = [choice.id for choice in found.choices()]
-    told(found, [found.forget(*dict.fromkeys(_whole_id(given, known) for given in ids))], as_json)
+    told(found, [found.forget(*dict.fromkeys(_whole_id(given, known) for given in ids))], as_json, forgot=True)
 
 
 def undo(name: Name = None, profile: ProfileFlag = None, as_json: AsJson = False) -> None:
     """Forget the choice that was made last."""
     found = existing(name, profile)
-    told(found, [found.undo()], as_json)
+    told(found, [found.undo()], as_json, forgot=True)
 
 
 def reset(name: Name = None, profile: ProfileFlag = None, yes: _Yes = False, as_json: AsJson = False) -> None:
@@ -240,8 +240,9 @@ def moves(changes: list[Change], most: int = _MOVES) -> list[str]:
     return moved[:most] + ([f"and {len(moved) - most} more"] if len(moved) > most else [])
 
 
-def told(profile: Profile, changes: list[Change], as_json: bool, first: str = "") -> None:
-    """Say what changed: `first` and the largest moves on one line each, or all as a JSON object."""
+def told(profile: Profile, changes: list[Change], as_json: bool, first: str = "", *, forgot: bool = False) -> None:
+    """Say what changed: `first`, the choices if they are forgotten and the largest moves on one line each, or all as a
+    JSON object."""
     from .profile_show import summary
     from .render import Screen
 
@@ -257,7 +258,7 @@ def told(profile: Profile, changes: list[Change], as_json: bool, first: str = ""
             }
         )
         return
-    lines = [first, *(f"forgot {one}" for one in ids), ", ".join(moves(changes))]
+    lines = [first, *(f"forgot {one}" for one in ids if forgot), ", ".join(moves(changes))]
     lines = [line for line in lines if line]
     typer.echo("\n".join(lines or ["no weight changed" if changes else summary(profile)]))
 

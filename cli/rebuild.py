@@ -51,6 +51,7 @@ def rebuild(
     from drift_edge.learning import score_pairs
     from drift_edge.profile import SLM
 
+    from .charts import counted
     from .errors import INTERRUPTED
     from .interrupt import cancel_on_interrupt
     from .profile_edit import told
@@ -95,4 +96,5 @@ def rebuild(
             )
             raise typer.Exit(INTERRUPTED)
         slm_now = SLM(model.name, model.fingerprint)
-        told(found, [found.rebuild(scores, slm=slm_now, attributes=pool, text_length=length)], as_json)
+        change = found.rebuild(scores, slm=slm_now, attributes=pool, text_length=length)
+        told(found, [change], as_json, f"scored anew: {counted(len(change.ids), 'choice')}")

@@ -298,6 +298,7 @@ def test_profile_scored_by_other_lengths_is_refused_and_rebuilt(cli: Cli, args: 
     assert "profile rebuild --text-length 6`" in refused.err
     rebuilt = json.loads(cli("profile", "rebuild", "--text-length", "6", *args[:2], "--json").out)
     assert rebuilt["before"] != rebuilt["after"]
+    assert cli("profile", "rebuild", *args[:2]).out == "scored anew: 4 choices\n"  # as they were
     fresh = json.loads(cli("learn", str(path), *args, "--json", "--text-length", "6", "--profile", "fresh").out)
     for name, weight in fresh["weights"].items():
         assert rebuilt["after"][name] == pytest.approx(weight["weight"], abs=1e-12)
