@@ -82,7 +82,8 @@ def estimate(
     The standard errors are those of p = v / |v| by the delta method, from the covariance S of the mean lead m: the
     roots of the diagonal of J T S T^T J^T, v = T m, J = (I - p p^T) / |v|. T is taken as given, which is exact for the
     paper's estimator and errs a little upwards for `standardised`; `shrunken` has the errors of what it cuts. Whitening
-    is a ridge regression of the constant 1 on d_j, so there S is scaled by its mean squared residual.
+    is a ridge regression of the constant 1 on d_j, so there S is scaled by its mean squared residual, over n less the
+    effective degrees of freedom trace(C T) (Hastie, Tibshirani and Friedman 2009, Section 3.4.1).
 
     Args:
         statistics: of the pairs.
@@ -132,7 +133,8 @@ def direction(
     if estimator == "whitened":
         T = np.linalg.inv(C + strength * np.trace(C) / K * np.eye(K))
         v = T @ m
-        S = S * (1 - 2 * m @ v + v @ C @ v)
+        # What the fit has used up of n, its effective degrees of freedom, is no evidence of how well it fits.
+        S = S * (1 - 2 * m @ v + v @ C @ v) * n / max(n - np.trace(T @ C), 1.0)
     else:
         T = np.diag(_inverse(np.sqrt(np.diag(C)))) if estimator == "standardised" else np.eye(K)
         v = _by_attribute(estimator, n, m, np.diag(C), strength)
