@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
     _say(f"made in {(time.monotonic() - began) / 60:.1f} minutes")
     if find_spec(f"{__package__}.report"):
-        import_module(f"{__package__}.report").main(paths)
+        import_module(f"{__package__}.report").main([*paths, *(["--quick"] if options.quick else [])])
 
 
 if __name__ == "__main__":
