@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from drift_edge.approximation import choose_active
 from drift_edge.errors import RefusedError, UsageError
 from drift_edge.sampling import new_seed
 
@@ -162,9 +161,11 @@ class Course:
 
     def _learned(self) -> dict[str, float]:
         """What both answers of a duel stand on: all that was learned, sure or not, for it is to be put to the test."""
+        from drift_edge.profile import active_of
+
         profile = self._learner.profile
-        weights = profile.estimate().as_dict() | dict(profile.settings.fixed)
-        return choose_active(weights, profile.settings.active, blocked=self._dialogue.blocked)
+        settings = replace(profile.settings, sure=0.0, renormalise=False, blocked=self._dialogue.blocked)
+        return active_of(settings, profile.estimate().as_dict() | dict(settings.fixed), {})
 
     def end(self) -> None:
         """Say how far it came and what was learned."""

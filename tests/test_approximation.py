@@ -182,6 +182,22 @@ def test_every_pair_twice_is_the_same_person_known_better(estimator: str) -> Non
     np.testing.assert_allclose(twice.standard_errors, once.standard_errors * square**0.5, rtol=1e-9)
 
 
+def test_errors_of_few_choices_among_many_attributes_are_near_what_weights_vary_by() -> None:
+    """Attributes that nobody cares for, half as many choices: what the fit uses up must not pass for evidence."""
+    K, n, draws, rng = 40, 20, 200, np.random.default_rng(9)
+    theta = np.zeros(K)
+    theta[:3] = 1
+    found = []
+    for _ in range(draws):
+        D = rng.normal(size=(n, K)) + rng.normal(size=(n, 1))
+        D *= np.sign(D @ theta + rng.logistic(size=n))[:, None]
+        found.append(estimate_from_rewards(names(K), D, np.zeros_like(D), "whitened"))
+    varies = np.array([p.weights[3:] for p in found]).std(axis=0).mean()
+    told = np.array([p.standard_errors[3:] for p in found]).mean()
+    print("seed 9", told / varies)
+    assert 0.7 < told / varies < 1.1
+
+
 @pytest.mark.parametrize("estimator", ["closed-form", "whitened", "standardised", "shrunken", "ridge-bt"])
 def test_what_both_answers_share_changes_nothing(estimator: str) -> None:
     W, L = person(20, 5, seed=6)
