@@ -242,6 +242,14 @@ def test_what_is_blocked_is_not_shown_and_one_alone_stands_against_the_own_answe
     assert {choice.pair.source for choice in Profile.open().choices()} == {"learn --ask"}
 
 
+def test_what_is_set_by_hand_stands_under_every_duel(cli: Cli, engine: FakeEngine) -> None:
+    profile = Profile.open()
+    profile.set("energy", 0.02)
+    profile.configure(active=2)
+    choose(cli, engine, 4, "abab")
+    assert all(call["weights"]["energy"] in (0.02, 1.02) for call in engine.calls)
+
+
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_what_a_person_likes_is_found(cli: Cli, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, seed: str) -> None:
     """The rule: 'concise' makes an answer twice as much better as 'vivid' does, and nothing else matters."""
